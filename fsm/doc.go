@@ -1,0 +1,2 @@
+// Package fsm is the lock state machine: a pure function of the log.
+package fsm
