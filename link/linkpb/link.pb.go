@@ -1010,10 +1010,12 @@ func (x *BeatAnswer) GetNumber() uint64 {
 }
 
 type Proposed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Outcome       Proposed_Outcome       `protobuf:"varint,2,opt,name=outcome,proto3,enum=raftlock.link.v1.Proposed_Outcome" json:"outcome,omitempty"`
-	Result        *command.Result        `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Outcome Proposed_Outcome       `protobuf:"varint,2,opt,name=outcome,proto3,enum=raftlock.link.v1.Proposed_Outcome" json:"outcome,omitempty"`
+	Result  *command.Result        `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	// The session is confirmed on this link: beats sent from here on speak for it.
+	Confirmed     bool `protobuf:"varint,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1069,6 +1071,13 @@ func (x *Proposed) GetResult() *command.Result {
 	return nil
 }
 
+func (x *Proposed) GetConfirmed() bool {
+	if x != nil {
+		return x.Confirmed
+	}
+	return false
+}
+
 // Notice tells of what happened to a session by somebody else's doing. It
 // precedes every later beat's answer.
 type Notice struct {
@@ -1081,6 +1090,7 @@ type Notice struct {
 	//	*Notice_Ended
 	//	*Notice_Moved
 	//	*Notice_Ending
+	//	*Notice_Stirred
 	Notice        isNotice_Notice `protobuf_oneof:"notice"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1173,6 +1183,15 @@ func (x *Notice) GetEnding() bool {
 	return false
 }
 
+func (x *Notice) GetStirred() bool {
+	if x != nil {
+		if x, ok := x.Notice.(*Notice_Stirred); ok {
+			return x.Stirred
+		}
+	}
+	return false
+}
+
 type isNotice_Notice interface {
 	isNotice_Notice()
 }
@@ -1196,6 +1215,11 @@ type Notice_Ending struct {
 	Ending bool `protobuf:"varint,6,opt,name=ending,proto3,oneof"`
 }
 
+type Notice_Stirred struct {
+	// A plain session that this agent waits for changed: ask again.
+	Stirred bool `protobuf:"varint,7,opt,name=stirred,proto3,oneof"`
+}
+
 func (*Notice_Standing) isNotice_Notice() {}
 
 func (*Notice_Ended) isNotice_Notice() {}
@@ -1203,6 +1227,8 @@ func (*Notice_Ended) isNotice_Notice() {}
 func (*Notice_Moved) isNotice_Notice() {}
 
 func (*Notice_Ending) isNotice_Notice() {}
+
+func (*Notice_Stirred) isNotice_Notice() {}
 
 type QueryAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2192,16 +2218,17 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x05frame\"$\n" +
 	"\n" +
 	"BeatAnswer\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\"\xf3\x01\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"\x91\x02\n" +
 	"\bProposed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12<\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\".raftlock.link.v1.Proposed.OutcomeR\aoutcome\x123\n" +
-	"\x06result\x18\x03 \x01(\v2\x1b.raftlock.command.v1.ResultR\x06result\"d\n" +
+	"\x06result\x18\x03 \x01(\v2\x1b.raftlock.command.v1.ResultR\x06result\x12\x1c\n" +
+	"\tconfirmed\x18\x04 \x01(\bR\tconfirmed\"d\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x16\n" +
 	"\x12OUTCOME_QUEUE_FULL\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_UNKNOWN\x10\x03\"\xf3\x01\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x03\"\x8f\x02\n" +
 	"\x06Notice\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x1e\n" +
 	"\n" +
@@ -2210,7 +2237,8 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\bstanding\x18\x03 \x01(\v2\x1d.raftlock.command.v1.StandingH\x00R\bstanding\x126\n" +
 	"\x05ended\x18\x04 \x01(\x0e2\x1e.raftlock.command.v1.EndReasonH\x00R\x05ended\x12\x16\n" +
 	"\x05moved\x18\x05 \x01(\bH\x00R\x05moved\x12\x18\n" +
-	"\x06ending\x18\x06 \x01(\bH\x00R\x06endingB\b\n" +
+	"\x06ending\x18\x06 \x01(\bH\x00R\x06ending\x12\x1a\n" +
+	"\astirred\x18\a \x01(\bH\x00R\astirredB\b\n" +
 	"\x06notice\"\xb7\x01\n" +
 	"\vQueryAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -2402,6 +2430,7 @@ func file_link_linkpb_link_proto_init() {
 		(*Notice_Ended)(nil),
 		(*Notice_Moved)(nil),
 		(*Notice_Ending)(nil),
+		(*Notice_Stirred)(nil),
 	}
 	file_link_linkpb_link_proto_msgTypes[16].OneofWrappers = []any{
 		(*Question_Term)(nil),
