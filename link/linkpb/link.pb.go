@@ -136,6 +136,63 @@ func (Proposed_Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_link_linkpb_link_proto_rawDescGZIP(), []int{12, 0}
 }
 
+// What became of a list, as far as the one asked can say for certain.
+type FoundingAnswer_Standing int32
+
+const (
+	// It cannot say; frees nobody.
+	FoundingAnswer_STANDING_UNSPECIFIED FoundingAnswer_Standing = 0
+	// The founder: promises stay bound.
+	FoundingAnswer_STANDING_STANDS FoundingAnswer_Standing = 1
+	// The cluster exists, the one asked belongs to it.
+	FoundingAnswer_STANDING_COMPLETE FoundingAnswer_Standing = 2
+	// The founder: durably abandoned, it never stands again.
+	FoundingAnswer_STANDING_ABANDONED FoundingAnswer_Standing = 3
+)
+
+// Enum value maps for FoundingAnswer_Standing.
+var (
+	FoundingAnswer_Standing_name = map[int32]string{
+		0: "STANDING_UNSPECIFIED",
+		1: "STANDING_STANDS",
+		2: "STANDING_COMPLETE",
+		3: "STANDING_ABANDONED",
+	}
+	FoundingAnswer_Standing_value = map[string]int32{
+		"STANDING_UNSPECIFIED": 0,
+		"STANDING_STANDS":      1,
+		"STANDING_COMPLETE":    2,
+		"STANDING_ABANDONED":   3,
+	}
+)
+
+func (x FoundingAnswer_Standing) Enum() *FoundingAnswer_Standing {
+	p := new(FoundingAnswer_Standing)
+	*p = x
+	return p
+}
+
+func (x FoundingAnswer_Standing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FoundingAnswer_Standing) Descriptor() protoreflect.EnumDescriptor {
+	return file_link_linkpb_link_proto_enumTypes[2].Descriptor()
+}
+
+func (FoundingAnswer_Standing) Type() protoreflect.EnumType {
+	return &file_link_linkpb_link_proto_enumTypes[2]
+}
+
+func (x FoundingAnswer_Standing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FoundingAnswer_Standing.Descriptor instead.
+func (FoundingAnswer_Standing) EnumDescriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{27, 0}
+}
+
 type UpBatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
@@ -1731,6 +1788,7 @@ type Founding struct {
 	//	*Founding_Promise
 	//	*Founding_Abandon
 	//	*Founding_Start
+	//	*Founding_Inquire
 	Founding      isFounding_Founding `protobuf_oneof:"founding"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1800,6 +1858,15 @@ func (x *Founding) GetStart() *Start {
 	return nil
 }
 
+func (x *Founding) GetInquire() *Inquire {
+	if x != nil {
+		if x, ok := x.Founding.(*Founding_Inquire); ok {
+			return x.Inquire
+		}
+	}
+	return nil
+}
+
 type isFounding_Founding interface {
 	isFounding_Founding()
 }
@@ -1816,11 +1883,17 @@ type Founding_Start struct {
 	Start *Start `protobuf:"bytes,3,opt,name=start,proto3,oneof"`
 }
 
+type Founding_Inquire struct {
+	Inquire *Inquire `protobuf:"bytes,4,opt,name=inquire,proto3,oneof"`
+}
+
 func (*Founding_Promise) isFounding_Founding() {}
 
 func (*Founding_Abandon) isFounding_Founding() {}
 
 func (*Founding_Start) isFounding_Founding() {}
+
+func (*Founding_Inquire) isFounding_Founding() {}
 
 // FoundingList is what a founder stands with.
 type FoundingList struct {
@@ -2080,20 +2153,78 @@ func (x *Start) GetClusterId() string {
 	return ""
 }
 
+// Inquire asks what became of a list. It changes nothing and is safe to repeat.
+type Inquire struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The server id of the list's founder: that server alone can say that the
+	// list stands or was abandoned, because it saves a list before it asks for
+	// promises.
+	FounderId     string `protobuf:"bytes,2,opt,name=founder_id,json=founderId,proto3" json:"founder_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inquire) Reset() {
+	*x = Inquire{}
+	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inquire) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inquire) ProtoMessage() {}
+
+func (x *Inquire) ProtoReflect() protoreflect.Message {
+	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inquire.ProtoReflect.Descriptor instead.
+func (*Inquire) Descriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Inquire) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Inquire) GetFounderId() string {
+	if x != nil {
+		return x.FounderId
+	}
+	return ""
+}
+
 type FoundingAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Ok    bool                   `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`
 	// Not ok: promised to this list, or already of this cluster.
-	PromisedTo    string `protobuf:"bytes,2,opt,name=promised_to,json=promisedTo,proto3" json:"promised_to,omitempty"`
-	Founder       string `protobuf:"bytes,3,opt,name=founder,proto3" json:"founder,omitempty"`
-	MemberOf      string `protobuf:"bytes,4,opt,name=member_of,json=memberOf,proto3" json:"member_of,omitempty"`
+	PromisedTo string `protobuf:"bytes,2,opt,name=promised_to,json=promisedTo,proto3" json:"promised_to,omitempty"`
+	Founder    string `protobuf:"bytes,3,opt,name=founder,proto3" json:"founder,omitempty"`
+	MemberOf   string `protobuf:"bytes,4,opt,name=member_of,json=memberOf,proto3" json:"member_of,omitempty"`
+	// The answer to Inquire.
+	Standing      FoundingAnswer_Standing `protobuf:"varint,5,opt,name=standing,proto3,enum=raftlock.link.v1.FoundingAnswer_Standing" json:"standing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FoundingAnswer) Reset() {
 	*x = FoundingAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	mi := &file_link_linkpb_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2236,7 @@ func (x *FoundingAnswer) String() string {
 func (*FoundingAnswer) ProtoMessage() {}
 
 func (x *FoundingAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	mi := &file_link_linkpb_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2249,7 @@ func (x *FoundingAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundingAnswer.ProtoReflect.Descriptor instead.
 func (*FoundingAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{26}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FoundingAnswer) GetOk() bool {
@@ -2147,6 +2278,13 @@ func (x *FoundingAnswer) GetMemberOf() string {
 		return x.MemberOf
 	}
 	return ""
+}
+
+func (x *FoundingAnswer) GetStanding() FoundingAnswer_Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return FoundingAnswer_STANDING_UNSPECIFIED
 }
 
 var File_link_linkpb_link_proto protoreflect.FileDescriptor
@@ -2276,11 +2414,12 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12%\n" +
 	"\x0eleader_address\x18\x03 \x01(\tR\rleaderAddress\x12\x18\n" +
 	"\aleading\x18\x04 \x01(\bR\aleading\x12\x16\n" +
-	"\x06member\x18\x05 \x01(\bR\x06member\"\xb5\x01\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"\xec\x01\n" +
 	"\bFounding\x125\n" +
 	"\apromise\x18\x01 \x01(\v2\x19.raftlock.link.v1.PromiseH\x00R\apromise\x125\n" +
 	"\aabandon\x18\x02 \x01(\v2\x19.raftlock.link.v1.AbandonH\x00R\aabandon\x12/\n" +
-	"\x05start\x18\x03 \x01(\v2\x17.raftlock.link.v1.StartH\x00R\x05startB\n" +
+	"\x05start\x18\x03 \x01(\v2\x17.raftlock.link.v1.StartH\x00R\x05start\x125\n" +
+	"\ainquire\x18\x04 \x01(\v2\x19.raftlock.link.v1.InquireH\x00R\ainquireB\n" +
 	"\n" +
 	"\bfounding\"\x83\x01\n" +
 	"\fFoundingList\x12\x1d\n" +
@@ -2299,13 +2438,24 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"&\n" +
 	"\x05Start\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"x\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"G\n" +
+	"\aInquire\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1d\n" +
+	"\n" +
+	"founder_id\x18\x02 \x01(\tR\tfounderId\"\xa9\x02\n" +
 	"\x0eFoundingAnswer\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x1f\n" +
 	"\vpromised_to\x18\x02 \x01(\tR\n" +
 	"promisedTo\x12\x18\n" +
 	"\afounder\x18\x03 \x01(\tR\afounder\x12\x1b\n" +
-	"\tmember_of\x18\x04 \x01(\tR\bmemberOf2\x87\x01\n" +
+	"\tmember_of\x18\x04 \x01(\tR\bmemberOf\x12E\n" +
+	"\bstanding\x18\x05 \x01(\x0e2).raftlock.link.v1.FoundingAnswer.StandingR\bstanding\"h\n" +
+	"\bStanding\x12\x18\n" +
+	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fSTANDING_STANDS\x10\x01\x12\x15\n" +
+	"\x11STANDING_COMPLETE\x10\x02\x12\x16\n" +
+	"\x12STANDING_ABANDONED\x10\x032\x87\x01\n" +
 	"\x04Peer\x12B\n" +
 	"\x04Link\x12\x19.raftlock.link.v1.UpBatch\x1a\x1b.raftlock.link.v1.DownBatch(\x010\x01\x12;\n" +
 	"\x03Ask\x12\x1a.raftlock.link.v1.Question\x1a\x18.raftlock.link.v1.AnswerB*Z(github.com/raftlock/raftlock/link/linkpbb\x06proto3"
@@ -2322,87 +2472,91 @@ func file_link_linkpb_link_proto_rawDescGZIP() []byte {
 	return file_link_linkpb_link_proto_rawDescData
 }
 
-var file_link_linkpb_link_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_link_linkpb_link_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_link_linkpb_link_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_link_linkpb_link_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_link_linkpb_link_proto_goTypes = []any{
-	(Welcome_Refusal)(0),     // 0: raftlock.link.v1.Welcome.Refusal
-	(Proposed_Outcome)(0),    // 1: raftlock.link.v1.Proposed.Outcome
-	(*UpBatch)(nil),          // 2: raftlock.link.v1.UpBatch
-	(*DownBatch)(nil),        // 3: raftlock.link.v1.DownBatch
-	(*Hello)(nil),            // 4: raftlock.link.v1.Hello
-	(*Welcome)(nil),          // 5: raftlock.link.v1.Welcome
-	(*Up)(nil),               // 6: raftlock.link.v1.Up
-	(*Beat)(nil),             // 7: raftlock.link.v1.Beat
-	(*Propose)(nil),          // 8: raftlock.link.v1.Propose
-	(*Query)(nil),            // 9: raftlock.link.v1.Query
-	(*GetLock)(nil),          // 10: raftlock.link.v1.GetLock
-	(*ListLocks)(nil),        // 11: raftlock.link.v1.ListLocks
-	(*Down)(nil),             // 12: raftlock.link.v1.Down
-	(*BeatAnswer)(nil),       // 13: raftlock.link.v1.BeatAnswer
-	(*Proposed)(nil),         // 14: raftlock.link.v1.Proposed
-	(*Notice)(nil),           // 15: raftlock.link.v1.Notice
-	(*QueryAnswer)(nil),      // 16: raftlock.link.v1.QueryAnswer
-	(*LockInfo)(nil),         // 17: raftlock.link.v1.LockInfo
-	(*Question)(nil),         // 18: raftlock.link.v1.Question
-	(*Term)(nil),             // 19: raftlock.link.v1.Term
-	(*Answer)(nil),           // 20: raftlock.link.v1.Answer
-	(*TermAnswer)(nil),       // 21: raftlock.link.v1.TermAnswer
-	(*Founding)(nil),         // 22: raftlock.link.v1.Founding
-	(*FoundingList)(nil),     // 23: raftlock.link.v1.FoundingList
-	(*FoundingMember)(nil),   // 24: raftlock.link.v1.FoundingMember
-	(*Promise)(nil),          // 25: raftlock.link.v1.Promise
-	(*Abandon)(nil),          // 26: raftlock.link.v1.Abandon
-	(*Start)(nil),            // 27: raftlock.link.v1.Start
-	(*FoundingAnswer)(nil),   // 28: raftlock.link.v1.FoundingAnswer
-	(*command.Command)(nil),  // 29: raftlock.command.v1.Command
-	(*command.Pair)(nil),     // 30: raftlock.command.v1.Pair
-	(*command.Result)(nil),   // 31: raftlock.command.v1.Result
-	(*command.Standing)(nil), // 32: raftlock.command.v1.Standing
-	(command.EndReason)(0),   // 33: raftlock.command.v1.EndReason
-	(*command.Holder)(nil),   // 34: raftlock.command.v1.Holder
+	(Welcome_Refusal)(0),         // 0: raftlock.link.v1.Welcome.Refusal
+	(Proposed_Outcome)(0),        // 1: raftlock.link.v1.Proposed.Outcome
+	(FoundingAnswer_Standing)(0), // 2: raftlock.link.v1.FoundingAnswer.Standing
+	(*UpBatch)(nil),              // 3: raftlock.link.v1.UpBatch
+	(*DownBatch)(nil),            // 4: raftlock.link.v1.DownBatch
+	(*Hello)(nil),                // 5: raftlock.link.v1.Hello
+	(*Welcome)(nil),              // 6: raftlock.link.v1.Welcome
+	(*Up)(nil),                   // 7: raftlock.link.v1.Up
+	(*Beat)(nil),                 // 8: raftlock.link.v1.Beat
+	(*Propose)(nil),              // 9: raftlock.link.v1.Propose
+	(*Query)(nil),                // 10: raftlock.link.v1.Query
+	(*GetLock)(nil),              // 11: raftlock.link.v1.GetLock
+	(*ListLocks)(nil),            // 12: raftlock.link.v1.ListLocks
+	(*Down)(nil),                 // 13: raftlock.link.v1.Down
+	(*BeatAnswer)(nil),           // 14: raftlock.link.v1.BeatAnswer
+	(*Proposed)(nil),             // 15: raftlock.link.v1.Proposed
+	(*Notice)(nil),               // 16: raftlock.link.v1.Notice
+	(*QueryAnswer)(nil),          // 17: raftlock.link.v1.QueryAnswer
+	(*LockInfo)(nil),             // 18: raftlock.link.v1.LockInfo
+	(*Question)(nil),             // 19: raftlock.link.v1.Question
+	(*Term)(nil),                 // 20: raftlock.link.v1.Term
+	(*Answer)(nil),               // 21: raftlock.link.v1.Answer
+	(*TermAnswer)(nil),           // 22: raftlock.link.v1.TermAnswer
+	(*Founding)(nil),             // 23: raftlock.link.v1.Founding
+	(*FoundingList)(nil),         // 24: raftlock.link.v1.FoundingList
+	(*FoundingMember)(nil),       // 25: raftlock.link.v1.FoundingMember
+	(*Promise)(nil),              // 26: raftlock.link.v1.Promise
+	(*Abandon)(nil),              // 27: raftlock.link.v1.Abandon
+	(*Start)(nil),                // 28: raftlock.link.v1.Start
+	(*Inquire)(nil),              // 29: raftlock.link.v1.Inquire
+	(*FoundingAnswer)(nil),       // 30: raftlock.link.v1.FoundingAnswer
+	(*command.Command)(nil),      // 31: raftlock.command.v1.Command
+	(*command.Pair)(nil),         // 32: raftlock.command.v1.Pair
+	(*command.Result)(nil),       // 33: raftlock.command.v1.Result
+	(*command.Standing)(nil),     // 34: raftlock.command.v1.Standing
+	(command.EndReason)(0),       // 35: raftlock.command.v1.EndReason
+	(*command.Holder)(nil),       // 36: raftlock.command.v1.Holder
 }
 var file_link_linkpb_link_proto_depIdxs = []int32{
-	4,  // 0: raftlock.link.v1.UpBatch.hello:type_name -> raftlock.link.v1.Hello
-	6,  // 1: raftlock.link.v1.UpBatch.frames:type_name -> raftlock.link.v1.Up
-	5,  // 2: raftlock.link.v1.DownBatch.welcome:type_name -> raftlock.link.v1.Welcome
-	12, // 3: raftlock.link.v1.DownBatch.frames:type_name -> raftlock.link.v1.Down
+	5,  // 0: raftlock.link.v1.UpBatch.hello:type_name -> raftlock.link.v1.Hello
+	7,  // 1: raftlock.link.v1.UpBatch.frames:type_name -> raftlock.link.v1.Up
+	6,  // 2: raftlock.link.v1.DownBatch.welcome:type_name -> raftlock.link.v1.Welcome
+	13, // 3: raftlock.link.v1.DownBatch.frames:type_name -> raftlock.link.v1.Down
 	0,  // 4: raftlock.link.v1.Welcome.refusal:type_name -> raftlock.link.v1.Welcome.Refusal
-	7,  // 5: raftlock.link.v1.Up.beat:type_name -> raftlock.link.v1.Beat
-	8,  // 6: raftlock.link.v1.Up.propose:type_name -> raftlock.link.v1.Propose
-	9,  // 7: raftlock.link.v1.Up.query:type_name -> raftlock.link.v1.Query
-	29, // 8: raftlock.link.v1.Propose.command:type_name -> raftlock.command.v1.Command
-	10, // 9: raftlock.link.v1.Query.get:type_name -> raftlock.link.v1.GetLock
-	11, // 10: raftlock.link.v1.Query.list:type_name -> raftlock.link.v1.ListLocks
-	30, // 11: raftlock.link.v1.ListLocks.metadata:type_name -> raftlock.command.v1.Pair
-	13, // 12: raftlock.link.v1.Down.beat:type_name -> raftlock.link.v1.BeatAnswer
-	14, // 13: raftlock.link.v1.Down.proposed:type_name -> raftlock.link.v1.Proposed
-	15, // 14: raftlock.link.v1.Down.notice:type_name -> raftlock.link.v1.Notice
-	16, // 15: raftlock.link.v1.Down.query:type_name -> raftlock.link.v1.QueryAnswer
+	8,  // 5: raftlock.link.v1.Up.beat:type_name -> raftlock.link.v1.Beat
+	9,  // 6: raftlock.link.v1.Up.propose:type_name -> raftlock.link.v1.Propose
+	10, // 7: raftlock.link.v1.Up.query:type_name -> raftlock.link.v1.Query
+	31, // 8: raftlock.link.v1.Propose.command:type_name -> raftlock.command.v1.Command
+	11, // 9: raftlock.link.v1.Query.get:type_name -> raftlock.link.v1.GetLock
+	12, // 10: raftlock.link.v1.Query.list:type_name -> raftlock.link.v1.ListLocks
+	32, // 11: raftlock.link.v1.ListLocks.metadata:type_name -> raftlock.command.v1.Pair
+	14, // 12: raftlock.link.v1.Down.beat:type_name -> raftlock.link.v1.BeatAnswer
+	15, // 13: raftlock.link.v1.Down.proposed:type_name -> raftlock.link.v1.Proposed
+	16, // 14: raftlock.link.v1.Down.notice:type_name -> raftlock.link.v1.Notice
+	17, // 15: raftlock.link.v1.Down.query:type_name -> raftlock.link.v1.QueryAnswer
 	1,  // 16: raftlock.link.v1.Proposed.outcome:type_name -> raftlock.link.v1.Proposed.Outcome
-	31, // 17: raftlock.link.v1.Proposed.result:type_name -> raftlock.command.v1.Result
-	32, // 18: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
-	33, // 19: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
-	17, // 20: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
-	34, // 21: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
-	30, // 22: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
-	19, // 23: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
-	22, // 24: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
-	21, // 25: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
-	28, // 26: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
-	25, // 27: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
-	26, // 28: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
-	27, // 29: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
-	24, // 30: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
-	23, // 31: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
-	2,  // 32: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
-	18, // 33: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
-	3,  // 34: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
-	20, // 35: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
-	34, // [34:36] is the sub-list for method output_type
-	32, // [32:34] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	33, // 17: raftlock.link.v1.Proposed.result:type_name -> raftlock.command.v1.Result
+	34, // 18: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
+	35, // 19: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
+	18, // 20: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
+	36, // 21: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
+	32, // 22: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
+	20, // 23: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
+	23, // 24: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
+	22, // 25: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
+	30, // 26: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
+	26, // 27: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
+	27, // 28: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
+	28, // 29: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
+	29, // 30: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
+	25, // 31: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
+	24, // 32: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
+	2,  // 33: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
+	3,  // 34: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
+	19, // 35: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
+	4,  // 36: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
+	21, // 37: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
+	36, // [36:38] is the sub-list for method output_type
+	34, // [34:36] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_link_linkpb_link_proto_init() }
@@ -2444,14 +2598,15 @@ func file_link_linkpb_link_proto_init() {
 		(*Founding_Promise)(nil),
 		(*Founding_Abandon)(nil),
 		(*Founding_Start)(nil),
+		(*Founding_Inquire)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_linkpb_link_proto_rawDesc), len(file_link_linkpb_link_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   27,
+			NumEnums:      3,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
