@@ -20,7 +20,7 @@ func Deadline(base, ttl time.Duration) time.Duration {
 // HolderDeadline is the holder's deadline V, on its own host's clock, for what
 // it first sent at sent: sent + 0.98 TTL, rounded down.
 func HolderDeadline(sent, ttl time.Duration) time.Duration {
-	return later(sent, ttl-(ttl+49)/50)
+	return later(sent, ttl-ttl/50-min(ttl%50, 1))
 }
 
 // span is what lies between base and D.

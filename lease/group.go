@@ -90,7 +90,9 @@ func (t *Table) Confirm(id ID, attachment, incarnation uint64) bool {
 func (t *Table) Beat(incarnation uint64, now time.Duration, except []ID) {
 	now = t.in(now)
 	if mutant.On("lease-newer") {
-		t.renewAll(now, func(s *session) bool { return s.incarnation == incarnation && !s.ending })
+		t.renewAll(now, func(s *session) bool {
+			return s.incarnation == incarnation && !s.ending && (s.group == nil || s.group.gone)
+		})
 	}
 	if mutant.On("lease-ending") {
 		t.renewAll(now, func(s *session) bool { return s.incarnation == incarnation && s.ending })
@@ -191,7 +193,7 @@ func (t *Table) leave(s *session) {
 // renewAll is what the rules about whom a beat speaks for guard against.
 func (t *Table) renewAll(now time.Duration, of func(*session) bool) {
 	for _, s := range t.sessions {
-		if d := Deadline(now, s.ttl); of(s) && !s.member && d > s.d {
+		if d := Deadline(now, s.ttl); of(s) && d > s.deadline() {
 			t.settle(s, d)
 		}
 	}
