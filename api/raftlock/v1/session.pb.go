@@ -50,6 +50,9 @@ const (
 	Reason_REASON_SESSION_ENDED Reason = 20
 	Reason_REASON_EXPIRED       Reason = 21
 	Reason_REASON_USED_UP       Reason = 22
+	// Attached, to a repeated Open: the session was opened, but for a stream or
+	// agent that is gone. Resume it on a new stream.
+	Reason_REASON_EXISTS Reason = 23
 )
 
 // Enum value maps for Reason.
@@ -78,6 +81,7 @@ var (
 		20: "REASON_SESSION_ENDED",
 		21: "REASON_EXPIRED",
 		22: "REASON_USED_UP",
+		23: "REASON_EXISTS",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":   0,
@@ -103,6 +107,7 @@ var (
 		"REASON_SESSION_ENDED": 20,
 		"REASON_EXPIRED":       21,
 		"REASON_USED_UP":       22,
+		"REASON_EXISTS":        23,
 	}
 )
 
@@ -1759,7 +1764,7 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\x06unseen\x18\x02 \x03(\x04R\x06unseen\x12-\n" +
 	"\aanswers\x18\x03 \x03(\v2\x13.raftlock.v1.AnswerR\aanswers\"4\n" +
 	"\x05Ended\x12+\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x13.raftlock.v1.ReasonR\x06reason*\xef\x03\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x13.raftlock.v1.ReasonR\x06reason*\x82\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x0f\n" +
@@ -1784,7 +1789,8 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\x0eREASON_REVOKED\x10\x13\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x14\x12\x12\n" +
 	"\x0eREASON_EXPIRED\x10\x15\x12\x12\n" +
-	"\x0eREASON_USED_UP\x10\x162T\n" +
+	"\x0eREASON_USED_UP\x10\x16\x12\x11\n" +
+	"\rREASON_EXISTS\x10\x172T\n" +
 	"\bRaftLock\x12H\n" +
 	"\aSession\x12\x1b.raftlock.v1.SessionRequest\x1a\x1c.raftlock.v1.SessionResponse(\x010\x01B9Z7github.com/raftlock/raftlock/api/raftlock/v1;raftlockv1b\x06proto3"
 
