@@ -7,9 +7,10 @@ import (
 
 // Expired is a session past its deadline D.
 type Expired struct {
-	ID         ID
-	Attachment uint64
-	D          time.Duration
+	ID          ID
+	Attachment  uint64
+	Incarnation uint64
+	D           time.Duration
 }
 
 // Expired looks which sessions have D < now, at most so many of them, oldest first
@@ -27,7 +28,7 @@ func (t *Table) Expired(now time.Duration, most int) []Expired {
 			w.groups(&t.groups, 2*c.place+2)
 			continue
 		}
-		found = append(found, Expired{ID: c.s.id, Attachment: c.s.attachment, D: t.out(c.d)})
+		found = append(found, Expired{ID: c.s.id, Attachment: c.s.attachment, Incarnation: c.s.incarnation, D: t.out(c.d)})
 		in := &t.alone
 		if c.g != nil {
 			in = &c.g.members

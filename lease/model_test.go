@@ -156,7 +156,7 @@ func (m *model) expired(now time.Duration) []Expired {
 	var found []Expired
 	for id, s := range m.sessions {
 		if !s.ending && s.d < now {
-			found = append(found, Expired{id, s.attachment, s.d})
+			found = append(found, Expired{ID: id, Attachment: s.attachment, Incarnation: s.incarnation, D: s.d})
 		}
 	}
 	slices.SortFunc(found, func(a, b Expired) int {
