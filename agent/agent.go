@@ -1,0 +1,341 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/raftlock/raftlock/agent/bootstrap"
+	"github.com/raftlock/raftlock/agent/session"
+	"github.com/raftlock/raftlock/consensus"
+	"github.com/raftlock/raftlock/fsm"
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
+	"github.com/raftlock/raftlock/link"
+	"github.com/raftlock/raftlock/link/linkpb"
+)
+
+// Stores are what a Raft member keeps on disk.
+type Stores struct {
+	Logs      raft.LogStore
+	Stable    raft.StableStore
+	Snapshots raft.SnapshotStore
+	// Close releases them, after Raft has ended. May be nil.
+	Close func() error
+}
+
+// Gossip is who is out there, as far as is heard: hints only.
+type Gossip interface {
+	bootstrap.View
+	// Publish tells the others which Raft server and which cluster this agent
+	// is of; no cluster yet: empty.
+	Publish(serverID, clusterID string)
+}
+
+// Config is what an Agent is made of. All fields are required unless it says
+// otherwise.
+type Config struct {
+	// Name is unique among agents; Address is where others reach the peer port.
+	Name    string
+	Address string
+	// Incarnation is a random number made for this start.
+	Incarnation uint64
+	// Clock reads the host's CLOCK_BOOTTIME; Wall stamps entries for people.
+	Clock func() time.Duration
+	Wall  func() time.Time
+	// Rand is cryptographic in production: ids are drawn from it.
+	Rand io.Reader
+
+	Network link.Network
+	Gossip  Gossip
+	// Store keeps the small files of the data directory.
+	Store bootstrap.Store
+	// Open opens the Raft stores; called once, when this agent is a member.
+	Open      func() (*Stores, error)
+	Transport func() raft.Transport
+
+	// Bootstrap is a template: Expect, Initial, Forwarder and the durations are
+	// taken from it.
+	Bootstrap bootstrap.Config
+
+	// Consensus is a template: timings and bounds are taken from it.
+	Consensus consensus.Config
+	Log       *slog.Logger
+}
+
+// Agent is one host's RaftLock.
+type Agent struct {
+	cfg      Config
+	boot     *bootstrap.Bootstrap
+	sessions *session.Host
+	wake     chan struct{} // capacity 1
+	fatal    chan error    // capacity 1
+	stores   *Stores       // set before node, closed after it
+
+	mu       sync.Mutex // guards the rest
+	decision *bootstrap.Decision
+	node     *consensus.Node
+	leading  *leading
+	past     []*leading // deposed and not yet waited for
+	linkNo   uint64
+}
+
+// New makes an Agent. It starts nothing.
+func New(cfg Config) (*Agent, error) {
+	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1), fatal: make(chan error, 1)}
+	id, err := bootstrap.LoadServerID(cfg.Store, cfg.Rand)
+	if err != nil {
+		return nil, fmt.Errorf("server id: %w", err)
+	}
+	a.cfg.Consensus.ServerID = raft.ServerID(id)
+	boot := cfg.Bootstrap
+	boot.Name, boot.Address, boot.ServerID = cfg.Name, cfg.Address, id
+	boot.View, boot.Store, boot.Ask, boot.Log, boot.Rand = cfg.Gossip, cfg.Store, cfg.Network, cfg.Log, cfg.Rand
+	if a.boot, err = bootstrap.New(boot); err != nil {
+		return nil, err
+	}
+	cfg.Gossip.Publish(id, a.boot.ClusterID())
+	a.sessions = session.New(session.Config{
+		Agent: cfg.Name, Incarnation: cfg.Incarnation, Clock: cfg.Clock,
+		Log: cfg.Log, Wake: func() { signal(a.wake) },
+	})
+	return a, nil
+}
+
+// Sessions is the holder's side: the application socket serves its streams.
+func (a *Agent) Sessions() *session.Host { return a.sessions }
+
+// ServerID is this agent's Raft server id, from its data directory.
+func (a *Agent) ServerID() string { return string(a.cfg.Consensus.ServerID) }
+
+// ClusterID is the cluster this agent belongs to; empty while it looks for one.
+func (a *Agent) ClusterID() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.decision == nil {
+		return ""
+	}
+	return a.decision.ClusterID
+}
+
+// Node is this agent's Raft server, or nil where it is not a member.
+func (a *Agent) Node() *consensus.Node {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.node
+}
+
+// Leading reports that this agent leads: its Establish was applied.
+func (a *Agent) Leading() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.leading != nil
+}
+
+// Run belongs to a cluster until ctx ends, or until something breaks that the
+// agent must not outlive. It returns after its goroutines have.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		group.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	part("bootstrap", a.belong)
+	part("router", a.route)
+	part("ticker", a.tick)
+	part("store", func(ctx context.Context) error {
+		select {
+		case err := <-a.fatal:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	<-ctx.Done()
+	// Streams first, so that no application is told a thing that ends; then the
+	// parts; Raft last, since the parts read from it.
+	a.sessions.Close()
+	group.Wait()
+	err := a.stopRaft()
+	if cause := context.Cause(ctx); cause != context.Canceled && !errors.Is(cause, ctx.Err()) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// belong waits for the decision which cluster this agent is of, starts its
+// Raft server where it is a member, and watches for the rest of its life.
+func (a *Agent) belong(ctx context.Context) error {
+	d, err := a.boot.Run(ctx)
+	if err != nil {
+		return err
+	}
+	var node *consensus.Node
+	if d.Kind != bootstrap.Follow {
+		if node, err = a.startRaft(d.ClusterID); err != nil {
+			return err
+		}
+	}
+	a.decided(d, node)
+	if d.Kind == bootstrap.Found {
+		if err := a.found(node, d.Members); err != nil {
+			return err
+		}
+	}
+	a.cfg.Gossip.Publish(a.ServerID(), d.ClusterID)
+	return a.boot.Watch(ctx)
+}
+
+func (a *Agent) startRaft(clusterID string) (*consensus.Node, error) {
+	stores, err := a.cfg.Open()
+	if err != nil {
+		return nil, fmt.Errorf("open the Raft stores: %w", err)
+	}
+	a.stores = stores
+	cfg := a.cfg.Consensus
+	cfg.Address, cfg.ClusterID = a.cfg.Address, clusterID
+	cfg.Transport, cfg.Logs, cfg.Stable, cfg.Snapshots = a.cfg.Transport(), stores.Logs, stores.Stable, stores.Snapshots
+	cfg.Asker, cfg.Leader = a, leaderSide{a}
+	cfg.Wall, cfg.Log = a.cfg.Wall, a.cfg.Log
+	cfg.Fatal = func(err error) {
+		select {
+		case a.fatal <- err:
+		default:
+		}
+	}
+	node, err := consensus.Open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start Raft: %w", err)
+	}
+	return node, nil
+}
+
+// found gives an empty Raft the first list, and nothing to one that has it.
+func (a *Agent) found(node *consensus.Node, members []bootstrap.Member) error {
+	if !node.HasState() {
+		var list []consensus.Server
+		for _, m := range members {
+			list = append(list, consensus.Server{ID: raft.ServerID(m.ServerID), Address: m.Address, Voter: true})
+		}
+		if err := node.Bootstrap(list); err != nil {
+			return fmt.Errorf("bootstrap Raft: %w", err)
+		}
+	}
+	return a.boot.Founded()
+}
+
+func (a *Agent) decided(d bootstrap.Decision, node *consensus.Node) {
+	a.mu.Lock()
+	a.decision, a.node = &d, node
+	a.mu.Unlock()
+	a.cfg.Log.Info("belongs to a cluster", "cluster", d.ClusterID, "member", node != nil)
+	signal(a.wake)
+}
+
+func (a *Agent) stopRaft() error {
+	a.mu.Lock()
+	node := a.node
+	a.mu.Unlock()
+	if node == nil {
+		return nil
+	}
+	err := node.Close()
+	a.mu.Lock()
+	past := a.past
+	a.past = nil
+	a.mu.Unlock()
+	for _, d := range past {
+		d.wait()
+	}
+	if a.stores.Close != nil {
+		err = errors.Join(err, a.stores.Close())
+	}
+	return err
+}
+
+// tick drives the sessions' deadlines and heartbeats.
+func (a *Agent) tick(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-a.wake:
+		}
+		timer.Reset(a.sessions.Tick())
+	}
+}
+
+// leaderSide is the agent as consensus sees it.
+type leaderSide struct{ a *Agent }
+
+func (s leaderSide) Established(l *consensus.Leadership, state *fsm.State) {
+	a := s.a
+	d := newLeading(l, a.cfg.Clock, a.cfg.Log)
+	d.adopt(state)
+	a.mu.Lock()
+	a.leading = d
+	a.mu.Unlock()
+	d.owned.Go(d.sweep)
+	a.cfg.Log.Info("leading", "term", l.Term())
+}
+
+func (s leaderSide) Admit(c *command.Command, state *fsm.State, touched bool) *command.Result {
+	return s.a.current().admit(c, state, touched)
+}
+
+func (s leaderSide) Event(e fsm.Event) { s.a.current().event(e) }
+
+func (s leaderSide) Deposed(l *consensus.Leadership) {
+	a := s.a
+	a.mu.Lock()
+	d := a.leading
+	a.leading = nil
+	if d != nil {
+		a.past = append(a.past, d)
+	}
+	a.mu.Unlock()
+	if d != nil {
+		d.close()
+		a.cfg.Log.Info("leading no more", "term", l.Term())
+	}
+}
+
+// current is the leadership under way; consensus calls only while there is one.
+func (a *Agent) current() *leading {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.leading
+}
+
+// AskTerm asks a voter's agent for its term. Addresses are reused: an answer
+// counts only as the server and cluster that was asked.
+func (a *Agent) AskTerm(ctx context.Context, server consensus.ServerID, address string) (uint64, error) {
+	r, err := a.cfg.Network.Ask(ctx, address, &linkpb.Question{
+		From: a.cfg.Name, Question: &linkpb.Question_Term{Term: &linkpb.Term{}},
+	})
+	if err != nil {
+		return 0, err
+	}
+	t := r.GetTerm()
+	if t == nil || !t.Member {
+		return 0, fmt.Errorf("%s at %s is no Raft member", r.Agent, address)
+	}
+	if (r.ServerId != string(server) || r.ClusterId != a.ClusterID()) && !mutant.On("confirm-wrong-server") {
+		return 0, fmt.Errorf("at %s answers server %s of cluster %s, not %s", address, r.ServerId, r.ClusterId, server)
+	}
+	return t.Term, nil
+}

@@ -1,0 +1,353 @@
+package session
+
+import (
+	"time"
+
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
+	"github.com/raftlock/raftlock/lease"
+	"github.com/raftlock/raftlock/link/linkpb"
+)
+
+// proposed takes the answer to one proposal of the current link.
+func (h *Host) proposed(f *linkpb.Proposed, now time.Duration) {
+	p, ok := h.up.pending[f.Id]
+	if !ok {
+		return
+	}
+	delete(h.up.pending, f.Id)
+	if p.what == proposeCall {
+		h.callAnswered(p.call, f)
+		return
+	}
+	s := h.sessions[p.session]
+	if s == nil {
+		if f.Confirmed {
+			h.up.strangers[p.session] = struct{}{}
+		}
+		return
+	}
+	switch f.Outcome {
+	case linkpb.Proposed_OUTCOME_QUEUE_FULL:
+		h.refused(s, p)
+		return
+	case linkpb.Proposed_OUTCOME_APPLIED:
+	default:
+		return // unknown: the next link reconciles
+	}
+	r := f.Result
+	if p.what != proposeAttach && h.lostAttachment(s, p, r.Code) {
+		return
+	}
+	switch p.what {
+	case proposeAttach:
+		h.attached(s, p, f, now)
+	case proposeReconcile:
+		h.reconciled(s, p, f, now)
+	case proposeRequest:
+		if e := s.entries[p.seq]; e != nil {
+			h.answered(s, e, r, now)
+		}
+	case proposeChore:
+		h.choreDone(s, p.chore, r)
+	}
+}
+
+// refused is QUEUE_FULL: nothing changed. What can wait is asked again at the
+// next tick; the application's acquire is its own to repeat.
+func (h *Host) refused(s *session, p pending) {
+	e := s.entries[p.seq]
+	if p.what != proposeRequest || e == nil {
+		s.retry = true
+		return
+	}
+	h.forgetChange(s, e)
+	delete(s.entries, p.seq)
+	s.answer(&api.Answer{Seq: p.seq, Reason: api.Reason_REASON_QUEUE_FULL, Detail: "the leader's queue is full; ask again later"})
+}
+
+// lostAttachment handles the two answers that concern the session as a whole.
+func (h *Host) lostAttachment(s *session, p pending, code command.Code) bool {
+	switch code {
+	case command.Code_CODE_NO_SESSION:
+		if s.attaching == nil {
+			h.drop(s, h.endReason(s))
+		}
+		return true
+	case command.Code_CODE_SUPERSEDED:
+		// Asked under an attachment that this agent has replaced by now, or is
+		// replacing: what was asked is sent again under the new one.
+		if s.attaching == nil && p.attachment == s.attachment {
+			h.drop(s, api.Reason_REASON_SUPERSEDED)
+		}
+		return true
+	}
+	return false
+}
+
+// endReason tells an application's own end from one it must hear about.
+func (h *Host) endReason(s *session) api.Reason {
+	if _, own := s.chores[choreKey{kind: choreEnd}]; own {
+		return api.Reason_REASON_OK
+	}
+	return api.Reason_REASON_SESSION_ENDED
+}
+
+// attached takes the answer to an open or resume.
+func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Duration) {
+	r, a := f.Result, s.attaching
+	if a == nil || a.cmd.Seq != p.seq {
+		// A newer resume took its place. Nothing here may be vouched for
+		// under this answer.
+		if f.Confirmed {
+			s.confirmed = false
+		}
+		return
+	}
+	out := &api.Attached{Seq: p.seq, Reason: reason(r.Code), Detail: r.Detail, ClockNanos: uint64(now)}
+	if r.Code == command.Code_CODE_OK && r.Incarnation != h.cfg.Incarnation {
+		// The answer of once, made through another start of this agent or
+		// another host: the client resumes.
+		out.Reason = api.Reason_REASON_SUPERSEDED
+	}
+	if out.Reason != api.Reason_REASON_OK {
+		h.notAttached(s, out)
+		return
+	}
+	s.attaching = nil
+	s.attachment = r.Attachment
+	h.inForce(s, time.Duration(r.TtlNanos))
+	h.moveV(s, lease.HolderDeadline(a.first, s.ttl), now)
+	if f.Confirmed {
+		h.confirm(s)
+	} else {
+		s.retry = true
+	}
+	out.DeadlineNanos, out.TtlNanos = uint64(s.v), uint64(s.ttl)
+	if s.stream != nil {
+		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})
+	}
+	for _, seq := range s.sequences() {
+		if e := s.entries[seq]; !e.held {
+			h.request(s, e)
+		}
+	}
+	h.sendChores(s)
+}
+
+// notAttached refuses the open or resume. A session that was attached here
+// before by this process is over, whatever the reason.
+func (h *Host) notAttached(s *session, out *api.Attached) {
+	if s.stream != nil {
+		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})
+	}
+	if s.exited && out.Reason == api.Reason_REASON_SUPERSEDED {
+		// The process died while its open was on its way; what the open made
+		// is another incarnation's, and its lease ends it.
+		s.stream = nil
+	}
+	if s.stream != nil {
+		s.stream.finish()
+		s.stream = nil
+	}
+	h.drop(s, out.Reason)
+}
+
+// confirm begins vouching on this link, with the next beat.
+func (h *Host) confirm(s *session) {
+	s.confirmed, s.confirmedAfter = true, h.beatNo
+	if mutant.On("session-confirmed-after") {
+		s.confirmedAfter = 0
+	}
+}
+
+// inForce takes in the TTL that the cluster has.
+func (h *Host) inForce(s *session, ttl time.Duration) {
+	switch {
+	case ttl == 0 || s.changes > 0:
+	case ttl <= s.ttl || s.ttl == 0:
+		s.ttl, s.grow = ttl, 0
+	default:
+		s.grow, s.growAfter = ttl, h.beatNo
+	}
+}
+
+// reconciled takes the cluster's word for everything that was named.
+func (h *Host) reconciled(s *session, p pending, f *linkpb.Proposed, now time.Duration) {
+	if p.attachment != s.attachment || s.attaching != nil {
+		return
+	}
+	r := f.Result
+	if r.Code != command.Code_CODE_OK {
+		h.drop(s, reason(r.Code))
+		return
+	}
+	if f.Confirmed {
+		h.confirm(s)
+		h.urgent = true
+	} else {
+		s.retry = true
+	}
+	out := &api.Reconciled{}
+	for _, st := range r.Standings {
+		h.standing(s, st, out, now)
+	}
+	for _, a := range r.Answered {
+		if e := s.entries[a.Seq]; e != nil {
+			h.answered(s, e, a.Result, now)
+		}
+	}
+	if s.reconcile != nil && s.stream != nil {
+		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Reconciled{Reconciled: out}})
+	}
+	s.reconcile = nil
+}
+
+// standing takes one named sequence's standing. One that the cluster never saw
+// is asked again here, or by the application where only it knows the request.
+func (h *Host) standing(s *session, st *command.Standing, out *api.Reconciled, now time.Duration) {
+	e := s.entries[st.Seq]
+	if e == nil {
+		return
+	}
+	if st.State == command.Standing_STATE_UNSEEN {
+		if e.cmd != nil {
+			h.request(s, e)
+			return
+		}
+		out.Unseen = append(out.Unseen, st.Seq)
+		delete(s.entries, st.Seq)
+		return
+	}
+	_, listed := s.reconcile[st.Seq]
+	h.stands(s, e, st, now)
+	if listed {
+		if as := standingOf(s, e, st); as != nil {
+			out.Standings = append(out.Standings, as)
+		}
+	}
+}
+
+// stands takes in what the state says of an acquire.
+func (h *Host) stands(s *session, e *entry, st *command.Standing, now time.Duration) {
+	e.acquire = true
+	if st.Lock != "" {
+		e.lock = st.Lock
+	}
+	switch st.State {
+	case command.Standing_STATE_WAITING:
+		e.position = st.Position
+		if !e.answered {
+			e.answered = true
+			s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_OK, Standing: standingOf(s, e, st)})
+		}
+	case command.Standing_STATE_HELD:
+		e.held, e.token = true, st.Token
+		if st.Revoked {
+			h.revoke(s, e, now)
+		}
+		h.report(s, e, now)
+	case command.Standing_STATE_GONE:
+		h.over(s, e, st)
+	}
+}
+
+// over ends an entry: it neither waits nor holds any more.
+func (h *Host) over(s *session, e *entry, st *command.Standing) {
+	delete(s.entries, e.seq)
+	if e.lost {
+		return // told already
+	}
+	as := standingOf(s, e, st)
+	if e.answered {
+		s.tell(as)
+		return
+	}
+	s.answer(&api.Answer{Seq: e.seq, Reason: as.Reason, Standing: as})
+}
+
+// answered takes the result of a request of the application.
+func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Duration) {
+	if len(r.Standings) == 1 && e.acquire {
+		h.stands(s, e, r.Standings[0], now)
+		return
+	}
+	out := &api.Answer{Seq: e.seq, Reason: reason(r.Code), Detail: r.Detail}
+	h.forgetChange(s, e)
+	delete(s.entries, e.seq)
+	if c := e.cmd.GetRelease(); c != nil {
+		if held := s.entries[c.Hold]; held != nil && held.token == c.Token {
+			delete(s.entries, c.Hold)
+		}
+	}
+	if r.TtlNanos != 0 {
+		h.inForce(s, time.Duration(r.TtlNanos))
+		out.TtlNanos = r.TtlNanos
+	}
+	s.answer(out)
+}
+
+// choreDone ends what was repeated: it is applied, or there is nothing left of
+// what it named.
+func (h *Host) choreDone(s *session, k choreKey, r *command.Result) {
+	if r.Code == command.Code_CODE_LIMIT {
+		s.retry = true
+		return
+	}
+	delete(s.chores, k)
+	switch k.kind {
+	case choreCancel:
+		s.answer(&api.Answer{Seq: k.seq, Reason: api.Reason_REASON_CANCELLED, Standing: &api.Standing{
+			Seq: k.seq, State: api.Standing_STATE_GONE, Reason: api.Reason_REASON_CANCELLED,
+		}})
+	case choreRelease:
+		if e := s.entries[k.seq]; e != nil && e.token == k.token {
+			delete(s.entries, k.seq)
+		}
+		s.tell(&api.Standing{Seq: k.seq, State: api.Standing_STATE_GONE, Token: k.token, Reason: api.Reason_REASON_LOST})
+	case choreEnd:
+		h.drop(s, api.Reason_REASON_OK)
+	}
+}
+
+// noticed takes what others did to a session attached here.
+func (h *Host) noticed(n *linkpb.Notice, now time.Duration) {
+	if len(n.Session) != 16 {
+		return
+	}
+	if n.GetStirred() {
+		h.stirred(ID(n.Session))
+		return
+	}
+	s := h.sessions[ID(n.Session)]
+	if s == nil || n.Attachment != s.attachment {
+		return
+	}
+	switch x := n.Notice.(type) {
+	case *linkpb.Notice_Standing:
+		if e := s.entries[x.Standing.Seq]; e != nil {
+			h.stands(s, e, x.Standing, now)
+		}
+	case *linkpb.Notice_Ended:
+		if s.attaching != nil {
+			s.confirmed = false
+			return // the open or resume on its way will say
+		}
+		h.drop(s, h.endedReason(s, x.Ended))
+	case *linkpb.Notice_Moved:
+		s.confirmed = false
+		if s.attaching == nil {
+			h.drop(s, api.Reason_REASON_SUPERSEDED)
+		}
+	case *linkpb.Notice_Ending:
+		s.confirmed = false
+	}
+}
+
+func (h *Host) endedReason(s *session, r command.EndReason) api.Reason {
+	if r == command.EndReason_END_REASON_EXPIRED {
+		return api.Reason_REASON_EXPIRED
+	}
+	return h.endReason(s)
+}

@@ -1,0 +1,222 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/raftlock/raftlock/fsm"
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/link"
+	"github.com/raftlock/raftlock/link/linkpb"
+)
+
+// callsMax bounds the calls of one agent that await an answer.
+const callsMax = 4096
+
+// Errors of calls. Each says whether the request may have been applied.
+var (
+	// ErrTooMany: callsMax calls wait already. Not applied; ask again later.
+	ErrTooMany = errors.New("too many requests wait for an answer; applied: no")
+	// ErrNotSent: no leader was reached before the caller gave up. Not applied.
+	ErrNotSent = errors.New("no leader was reached; applied: no")
+	// ErrUnknown: the caller gave up after the request was sent.
+	ErrUnknown = errors.New("no answer came; applied: unknown")
+	// ErrQueueFull: the leader's queue is full. Not applied; ask again later.
+	ErrQueueFull = errors.New("the leader's queue is full; applied: no")
+)
+
+// call is one request that belongs to no attached session: plain requests,
+// revocations, reads. It is repeated over links until it is answered; what it
+// proposes must be safe to repeat by what it says.
+type call struct {
+	cmd    *command.Command
+	query  *linkpb.Query
+	sent   bool
+	again  bool
+	result *command.Result
+	answer *linkpb.QueryAnswer
+	err    error
+	done   chan struct{}
+	plain  ID // of a plain request: what a stir names
+	stir   chan struct{}
+}
+
+// Propose asks the cluster to apply a command that no attached session makes,
+// and waits for its result. It is asked again over every new link until ctx
+// ends.
+func (h *Host) Propose(ctx context.Context, c *command.Command) (*command.Result, error) {
+	x := &call{cmd: c}
+	if err := h.run(ctx, x); err != nil {
+		return nil, err
+	}
+	return x.result, x.err
+}
+
+// Query reads. With stale it may be answered by a replica that does not lead.
+func (h *Host) Query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, error) {
+	x := &call{query: q}
+	if err := h.run(ctx, x); err != nil {
+		return nil, err
+	}
+	return x.answer, x.err
+}
+
+func (h *Host) run(ctx context.Context, c *call) error {
+	c.done = make(chan struct{})
+	h.mu.Lock()
+	switch {
+	case h.closed:
+		h.mu.Unlock()
+		return ErrClosed
+	case len(h.calls) >= callsMax:
+		h.mu.Unlock()
+		return ErrTooMany
+	}
+	h.calls[c] = struct{}{}
+	h.sendCall(c)
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		delete(h.calls, c)
+		h.mu.Unlock()
+	}()
+	select {
+	case <-c.done:
+		return nil
+	case <-h.gone:
+		return ErrClosed
+	case <-ctx.Done():
+		h.mu.Lock()
+		sent := c.sent
+		h.mu.Unlock()
+		if sent {
+			return errors.Join(ErrUnknown, ctx.Err())
+		}
+		return errors.Join(ErrNotSent, ctx.Err())
+	}
+}
+
+func (h *Host) sendCall(c *call) {
+	if h.up == nil || c.done == nil {
+		return
+	}
+	c.sent, c.again = true, false
+	p := pending{what: proposeCall, call: c}
+	if c.query == nil {
+		h.propose(c.cmd, p)
+		return
+	}
+	h.up.nextID++
+	h.up.pending[h.up.nextID] = p
+	q := &linkpb.Query{Id: h.up.nextID, Stale: c.query.Stale, Query: c.query.Query}
+	h.up.Send(&link.Up{Frame: &linkpb.Up_Query{Query: q}})
+}
+
+func (h *Host) callAnswered(c *call, f *linkpb.Proposed) {
+	switch f.Outcome {
+	case linkpb.Proposed_OUTCOME_QUEUE_FULL:
+		c.err = ErrQueueFull
+	case linkpb.Proposed_OUTCOME_APPLIED:
+		c.result = f.Result
+	default:
+		return // the next link asks again
+	}
+	h.finish(c)
+}
+
+func (h *Host) queried(f *linkpb.QueryAnswer) {
+	p, ok := h.up.pending[f.Id]
+	if !ok || p.call == nil {
+		return
+	}
+	delete(h.up.pending, f.Id)
+	if !f.Ok {
+		p.call.again = true // could not be confirmed: asked again at the next tick
+		return
+	}
+	p.call.answer = f
+	h.finish(p.call)
+}
+
+func (h *Host) finish(c *call) {
+	if _, open := h.calls[c]; open {
+		delete(h.calls, c)
+		close(c.done)
+	}
+}
+
+// stirred wakes the plain waits of one plain session.
+func (h *Host) stirred(id ID) {
+	for c := range h.calls {
+		if c.stir != nil && c.plain == id {
+			select {
+			case c.stir <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// PlainAcquire acquires for a caller without a session (design section 6). With
+// a request id it waits until ctx ends, keeps the wait alive meanwhile, and
+// cancels it when ctx ends; the cancel is sent once more by every later link
+// until it is applied, for as long as the wait's lease could live.
+func (h *Host) PlainAcquire(ctx context.Context, a *command.PlainAcquire) (*command.Result, error) {
+	watch := &call{plain: fsm.PlainID(a.Owner, a.Lock), stir: make(chan struct{}, 1)}
+	h.mu.Lock()
+	if len(h.calls) >= callsMax {
+		h.mu.Unlock()
+		return nil, ErrTooMany
+	}
+	h.calls[watch] = struct{}{}
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		delete(h.calls, watch)
+		h.mu.Unlock()
+	}()
+	ttl := time.Duration(a.TtlNanos)
+	for {
+		r, err := h.Propose(ctx, &command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: a}})
+		if err != nil || !waits(r) {
+			if err != nil && a.RequestId != "" && ctx.Err() != nil {
+				h.cancelPlain(a, ttl)
+			}
+			return r, err
+		}
+		again := time.NewTimer(max(ttl/staleFraction, time.Millisecond))
+		select {
+		case <-watch.stir:
+		case <-again.C:
+		case <-h.gone:
+			again.Stop()
+			return nil, ErrClosed
+		case <-ctx.Done():
+			again.Stop()
+			h.cancelPlain(a, ttl)
+			return nil, ctx.Err()
+		}
+		again.Stop()
+	}
+}
+
+func waits(r *command.Result) bool {
+	return r.Code == command.Code_CODE_OK && len(r.Standings) == 1 &&
+		r.Standings[0].State == command.Standing_STATE_WAITING
+}
+
+// cancelPlain gives a plain wait up in the background. Its bound is the wait's
+// own lease: past that the leader ends it anyway.
+func (h *Host) cancelPlain(a *command.PlainAcquire, ttl time.Duration) {
+	h.waiting.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*ttl)
+		defer cancel()
+		_, err := h.Propose(ctx, &command.Command{Kind: &command.Command_PlainCancel{PlainCancel: &command.PlainCancel{
+			Owner: a.Owner, Lock: a.Lock, RequestId: a.RequestId,
+		}}})
+		if err != nil {
+			h.cfg.Log.Warn("a plain wait's cancel was not answered; its lease ends it", "lock", a.Lock, "error", err)
+		}
+	})
+}

@@ -1,0 +1,127 @@
+package session
+
+import (
+	"time"
+
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
+	"github.com/raftlock/raftlock/lease"
+)
+
+// look judges by V: what was reported as held and is past its deadline is
+// lost, for good. Everything that reads or moves a V passes here first. It
+// returns how long the earliest deadline is away, if anything is held.
+func (h *Host) look(s *session, now time.Duration) (left time.Duration, held bool) {
+	for _, e := range s.entries {
+		if !e.reported || e.lost {
+			continue
+		}
+		v := s.v
+		if e.revoked {
+			v = min(v, e.frozen)
+		}
+		if now >= v {
+			h.lose(s, e)
+			continue
+		}
+		if !held || v-now < left {
+			left, held = v-now, true
+		}
+	}
+	return left, held
+}
+
+// lose tells the application that it holds no longer, and gives the hold back.
+// A new acquire of the lock is a new handle.
+func (h *Host) lose(s *session, e *entry) {
+	e.lost = true
+	s.tell(&api.Standing{Seq: e.seq, State: api.Standing_STATE_GONE, Lock: e.lock, Token: e.token, Reason: api.Reason_REASON_LOST})
+	if mutant.On("session-lost-release") {
+		return
+	}
+	h.chore(s, choreKey{kind: choreRelease, seq: e.seq, token: e.token}, &command.Command{
+		Kind: &command.Command_Release{Release: &command.Release{Hold: e.seq, Token: e.token, Lost: true}},
+	})
+}
+
+// renewed moves V by the answer to a beat that spoke for s.
+func (h *Host) renewed(s *session, b beat, now time.Duration) {
+	if s.grow != 0 && b.number > s.growAfter {
+		s.ttl, s.grow = s.grow, 0
+	}
+	h.moveV(s, lease.HolderDeadline(b.sent, s.ttl), now)
+}
+
+// moveV is the only place where V goes forward.
+func (h *Host) moveV(s *session, v, now time.Duration) {
+	if !mutant.On("session-v-back") {
+		h.look(s, now)
+	}
+	if v <= s.v {
+		return
+	}
+	s.v = v
+	if s.stream != nil && s.attaching == nil {
+		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Lease{Lease: &api.Lease{
+			DeadlineNanos: uint64(v), ClockNanos: uint64(now),
+		}}})
+	}
+	for _, seq := range s.sequences() {
+		h.report(s, s.entries[seq], now)
+	}
+}
+
+// shorten lowers V before a smaller TTL is asked for.
+func (h *Host) shorten(s *session, ttl, now time.Duration) {
+	h.look(s, now)
+	if ttl >= s.ttl || mutant.On("session-ttl-first") {
+		return
+	}
+	s.ttl = ttl
+	s.v = min(s.v, lease.HolderDeadline(now, ttl))
+}
+
+// report tells the application of a hold when V is well ahead; with little
+// left it renews first, and a later moveV comes here again.
+func (h *Host) report(s *session, e *entry, now time.Duration) {
+	if !e.held || e.reported || e.lost || s.attaching != nil {
+		return
+	}
+	if s.v-now <= s.ttl/aheadFraction && !mutant.On("session-report-early") {
+		h.urgent = true
+		h.cfg.Wake()
+		return
+	}
+	if e.revoked {
+		return // its leader takes it back; it was never ours to report
+	}
+	e.reported = true
+	st := &api.Standing{
+		Seq: e.seq, State: api.Standing_STATE_HELD, Lock: e.lock, Token: e.token, DeadlineNanos: uint64(s.v),
+	}
+	if e.answered {
+		s.tell(st)
+		return
+	}
+	e.answered = true
+	s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_OK, Standing: st})
+}
+
+// revoke freezes a hold's V: from now on the session is renewed but not it.
+func (h *Host) revoke(s *session, e *entry, now time.Duration) {
+	if e.revoked {
+		return
+	}
+	h.look(s, now)
+	e.revoked, e.frozen = true, s.v
+	if mutant.On("session-revoke-freeze") {
+		e.frozen = 1 << 62
+	}
+	if e.reported && !e.lost {
+		s.tell(&api.Standing{
+			Seq: e.seq, State: api.Standing_STATE_HELD, Lock: e.lock, Token: e.token,
+			DeadlineNanos: uint64(e.frozen), Revoked: true,
+		})
+	}
+}

@@ -1,0 +1,284 @@
+package session
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/link"
+	"github.com/raftlock/raftlock/link/linkpb"
+)
+
+// ID names a session.
+type ID = [16]byte
+
+// How often, as fractions of the shortest TTL that is attached here, and what
+// holds while no session is.
+const (
+	beatFraction  = 9
+	staleFraction = 3
+	vouchFraction = 3
+	idleTTL       = 10 * time.Second
+	// A grant is reported only with this much of the TTL left before V.
+	aheadFraction = 6
+	beatsKept     = 64
+)
+
+// Uplink takes frames for the leader. Send never blocks; false means that the
+// link is over, and LinkDown follows.
+type Uplink interface {
+	Send(frames ...*link.Up) bool
+}
+
+// Config is what a Host is made of. All fields are required.
+type Config struct {
+	// Agent is this agent's name; Incarnation the random number of this start.
+	Agent       string
+	Incarnation uint64
+	// Clock reads the host's CLOCK_BOOTTIME.
+	Clock func() time.Duration
+	Log   *slog.Logger
+	// Wake asks the caller of Tick to call it soon. It must not block or call
+	// back.
+	Wake func()
+}
+
+// Host is the holder's side of every session attached to one agent.
+type Host struct {
+	cfg Config
+
+	mu       sync.Mutex // guards all below; taken before no other lock
+	sessions map[ID]*session
+	up       *uplink
+	linkNo   uint64
+	beatNo   uint64
+	beats    []beat // sent and not yet answered, oldest first
+	beatAt   time.Duration
+	urgent   bool // the next Tick beats whatever the time
+	calls    map[*call]struct{}
+	closed   bool
+
+	gone    chan struct{}  // closed by Close
+	waiting sync.WaitGroup // exit watchers
+}
+
+// beat is one heartbeat as it was sent.
+type beat struct {
+	number uint64
+	sent   time.Duration
+	except map[ID]struct{}
+}
+
+// uplink is one link and what was asked on it.
+type uplink struct {
+	Uplink
+	nextID  uint64
+	pending map[uint64]pending
+	// strangers are sessions that the leader may think confirmed here and that
+	// this agent does not know: never vouched for.
+	strangers map[ID]struct{}
+}
+
+// pending is one proposal or query that was sent on the current link.
+type pending struct {
+	session    ID
+	attachment uint64
+	what       proposalKind
+	seq        uint64
+	chore      choreKey
+	call       *call
+}
+
+type proposalKind uint8
+
+const (
+	proposeAttach proposalKind = iota + 1
+	proposeRequest
+	proposeReconcile
+	proposeChore
+	proposeAck
+	proposeCall
+)
+
+// New makes a Host. It starts nothing.
+func New(cfg Config) *Host {
+	return &Host{
+		cfg:      cfg,
+		sessions: make(map[ID]*session),
+		calls:    make(map[*call]struct{}),
+		gone:     make(chan struct{}),
+	}
+}
+
+// Close ends every stream and call and waits for what Serve left behind. It
+// releases no hold: the processes live on, and resume with the next agent.
+func (h *Host) Close() {
+	h.mu.Lock()
+	if !h.closed {
+		h.closed = true
+		close(h.gone)
+		for _, s := range h.sessions {
+			s.detach()
+		}
+	}
+	h.mu.Unlock()
+	h.waiting.Wait()
+}
+
+// LinkUp begins a new link. Whatever was asked on an older one is asked again:
+// sessions are reconciled, unanswered opens and resumes repeated.
+func (h *Host) LinkUp(u Uplink) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.up = &uplink{Uplink: u, pending: make(map[uint64]pending), strangers: make(map[ID]struct{})}
+	h.linkNo++
+	h.beats = nil
+	h.urgent = true
+	for _, s := range h.sessions {
+		s.confirmed = false
+		h.sync(s)
+	}
+	for c := range h.calls {
+		h.sendCall(c)
+	}
+	h.cfg.Wake()
+}
+
+// LinkDown tells that the link is over. Its frames are not to be handed to
+// Receive any more.
+func (h *Host) LinkDown() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.up = nil
+	h.beats = nil
+	for _, s := range h.sessions {
+		s.confirmed = false
+	}
+}
+
+// Receive takes frames from the current link, in order.
+func (h *Host) Receive(frames []*link.Down) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.up == nil {
+		return
+	}
+	now := h.cfg.Clock()
+	for _, f := range frames {
+		switch f := f.Frame.(type) {
+		case *linkpb.Down_Beat:
+			h.beatAnswered(f.Beat.Number, now)
+		case *linkpb.Down_Proposed:
+			h.proposed(f.Proposed, now)
+		case *linkpb.Down_Notice:
+			h.noticed(f.Notice, now)
+		case *linkpb.Down_Query:
+			h.queried(f.Query)
+		}
+	}
+}
+
+// Tick looks at every deadline, repeats what waits to be repeated, and beats
+// when it is time. It returns how long the next call may wait.
+func (h *Host) Tick() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.cfg.Clock()
+	shortest := h.shortestTTL()
+	next := shortest / beatFraction
+	for _, s := range h.sessions {
+		if left, ok := h.look(s, now); ok && left < next {
+			next = max(left, time.Millisecond)
+		}
+		if s.retry && h.up != nil {
+			h.sync(s)
+		}
+		h.acknowledge(s)
+	}
+	for c := range h.calls {
+		if c.again {
+			h.sendCall(c)
+		}
+	}
+	if h.up != nil && (h.urgent || now >= h.beatAt) {
+		h.sendBeat(now)
+		h.beatAt = now + shortest/beatFraction
+	}
+	if h.up != nil {
+		next = min(next, max(h.beatAt-now, time.Millisecond))
+	}
+	return next
+}
+
+// Stale reports that the leader left a heartbeat unanswered for so long that
+// another one may have to be looked for.
+func (h *Host) Stale() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.beats) > 0 && h.cfg.Clock()-h.beats[0].sent > h.shortestTTL()/staleFraction
+}
+
+func (h *Host) shortestTTL() time.Duration {
+	shortest := idleTTL
+	for _, s := range h.sessions {
+		shortest = min(shortest, s.ttl)
+	}
+	return shortest
+}
+
+// sendBeat speaks for every session confirmed on this link, except those whose
+// process this agent cannot vouch for now.
+func (h *Host) sendBeat(now time.Duration) {
+	h.urgent = false
+	h.beatNo++
+	b := beat{number: h.beatNo, sent: now, except: make(map[ID]struct{})}
+	for id, s := range h.sessions {
+		if s.confirmed && !s.vouched(now) {
+			b.except[id] = struct{}{}
+		}
+	}
+	for id := range h.up.strangers {
+		b.except[id] = struct{}{}
+	}
+	f := &linkpb.Beat{Number: b.number}
+	for id := range b.except {
+		f.Except = append(f.Except, id[:])
+	}
+	if len(h.beats) == beatsKept {
+		// The oldest goes on standing for "unanswered since".
+		h.beats = append(h.beats[:1], h.beats[2:]...)
+	}
+	h.beats = append(h.beats, b)
+	h.up.Send(&link.Up{Frame: &linkpb.Up_Beat{Beat: f}})
+}
+
+// beatAnswered moves V of the sessions that the beat spoke for.
+func (h *Host) beatAnswered(number uint64, now time.Duration) {
+	i := 0
+	for i < len(h.beats) && h.beats[i].number < number {
+		i++
+	}
+	if i == len(h.beats) || h.beats[i].number != number {
+		return
+	}
+	b := h.beats[i]
+	h.beats = h.beats[i+1:]
+	for id, s := range h.sessions {
+		if _, excepted := b.except[id]; excepted || !s.confirmed || number <= s.confirmedAfter {
+			continue
+		}
+		h.renewed(s, b, now)
+	}
+}
+
+// propose sends one command on the link, naming the session's attachment.
+func (h *Host) propose(c *command.Command, p pending) bool {
+	if h.up == nil {
+		return false
+	}
+	h.up.nextID++
+	id := h.up.nextID
+	h.up.pending[id] = p
+	return h.up.Send(&link.Up{Frame: &linkpb.Up_Propose{Propose: &linkpb.Propose{Id: id, Command: c}}})
+}

@@ -1,0 +1,128 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
+)
+
+// add begins a request, or finds that it is a repetition of one not finished.
+func (h *Host) add(s *session, e *entry) {
+	s.use(e.seq)
+	if old := s.entries[e.seq]; old != nil {
+		// Asked again over a new stream. A known standing is answered from
+		// what is believed; an unanswered request is sent again, which the
+		// cluster answers with the answer of once.
+		if old.cmd == nil {
+			old.cmd = e.cmd
+		}
+		old.answered = false
+		if !old.held {
+			h.request(s, old)
+		}
+		return
+	}
+	s.entries[e.seq] = e
+	h.request(s, e)
+}
+
+func (h *Host) acquire(s *session, q *api.Acquire) {
+	if q.Seq == 0 {
+		s.answer(&api.Answer{Reason: api.Reason_REASON_INVALID, Detail: "an acquire needs a sequence from 1"})
+		return
+	}
+	if _, cancelled := s.chores[choreKey{kind: choreCancel, seq: q.Seq}]; cancelled {
+		return // its cancel is on the way and answers for both
+	}
+	a := &command.Acquire{Lock: q.Lock, Try: q.Try, Priority: q.Priority}
+	for k, v := range q.Metadata {
+		a.Metadata = append(a.Metadata, &command.Pair{Key: k, Value: v})
+	}
+	slices.SortFunc(a.Metadata, func(x, y *command.Pair) int { return cmp.Compare(x.Key, y.Key) })
+	h.add(s, &entry{
+		seq: q.Seq, acquire: true, lock: q.Lock,
+		cmd: &command.Command{Seq: q.Seq, Kind: &command.Command_Acquire{Acquire: a}},
+	})
+}
+
+// cancel undoes an acquire whatever became of it, and is kept until applied.
+func (h *Host) cancel(s *session, target uint64) {
+	if target == 0 {
+		return
+	}
+	s.use(target)
+	delete(s.entries, target)
+	h.chore(s, choreKey{kind: choreCancel, seq: target}, &command.Command{
+		Kind: &command.Command_Cancel{Cancel: &command.Cancel{Target: target}},
+	})
+}
+
+func (h *Host) release(s *session, q *api.Release) {
+	c := &command.Command{Seq: q.Seq, Kind: &command.Command_Release{Release: &command.Release{
+		Hold: q.Hold, Token: q.Token, Lost: q.Lost,
+	}}}
+	if q.Seq == 0 {
+		if e := s.entries[q.Hold]; e != nil && e.token == q.Token {
+			e.lost = true
+		}
+		h.chore(s, choreKey{kind: choreRelease, seq: q.Hold, token: q.Token}, c)
+		return
+	}
+	h.add(s, &entry{seq: q.Seq, cmd: c})
+}
+
+// setTTL lowers V before a smaller TTL is asked for; a larger one counts for
+// beats sent after its answer.
+func (h *Host) setTTL(s *session, q *api.SetTTL, now time.Duration) {
+	if q.Seq == 0 {
+		s.answer(&api.Answer{Reason: api.Reason_REASON_INVALID, Detail: "a change of TTL needs a sequence from 1"})
+		return
+	}
+	if ttl := time.Duration(q.TtlNanos); ttl > 0 {
+		h.shorten(s, ttl, now)
+	}
+	if s.entries[q.Seq] == nil {
+		s.changes++
+	}
+	h.add(s, &entry{seq: q.Seq, cmd: &command.Command{
+		Seq: q.Seq, Kind: &command.Command_SetTtl{SetTtl: &command.SetTTL{TtlNanos: q.TtlNanos}},
+	}})
+}
+
+// reconcile makes the application's list this agent's, and asks the cluster.
+// What the list does not name below its next is given up.
+func (h *Host) reconcile(s *session, q *api.Reconcile) {
+	named := make(map[uint64]struct{}, len(q.Named))
+	for _, b := range q.Named {
+		named[b.Seq] = struct{}{}
+		e := s.entries[b.Seq]
+		if e == nil {
+			e = &entry{seq: b.Seq, acquire: b.Lock != "", lock: b.Lock}
+			s.entries[b.Seq] = e
+		}
+		if b.Token != 0 {
+			e.held, e.reported, e.answered, e.token = true, true, true, b.Token
+		}
+		s.use(b.Seq)
+	}
+	for seq, e := range s.entries {
+		if _, ok := named[seq]; !ok && (seq < q.Next || mutant.On("session-app-next")) {
+			h.forgetChange(s, e)
+			delete(s.entries, seq)
+		}
+	}
+	s.next = max(s.next, q.Next)
+	s.reconcile = named
+	h.sync(s)
+}
+
+// forgetChange keeps the count of TTL changes in flight true when an entry goes.
+func (h *Host) forgetChange(s *session, e *entry) {
+	if e.cmd.GetSetTtl() != nil {
+		s.changes--
+	}
+}

@@ -1,0 +1,224 @@
+package session
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
+)
+
+// session is what this agent believes of one session. The Host's mutex guards
+// it.
+type session struct {
+	id         ID
+	secretHash [32]byte
+	peer       Peer
+	identity   string
+
+	// attachment is 0 until the first open or resume is answered.
+	attachment uint64
+	attaching  *attaching // an open or resume not yet answered
+	retry      bool       // sync again at the next tick
+
+	// ttl is what V is reckoned with: never above what the cluster's D is
+	// reckoned with. grow is what it becomes for beats numbered above growAfter.
+	ttl       time.Duration
+	grow      time.Duration
+	growAfter uint64
+	changes   int // SetTTL requests in flight
+	v         time.Duration
+
+	// confirmed: on this link; beats numbered above confirmedAfter speak for it.
+	confirmed      bool
+	confirmedAfter uint64
+
+	lastBeat    time.Duration // the application's newest clock reading
+	exited      bool
+	leaseOnExit bool
+
+	entries map[uint64]*entry // by sequence
+	chores  map[choreKey]*command.Command
+	next    uint64 // the lowest sequence this agent has not seen used
+	// The application's acknowledgement, and the mark that the cluster heard.
+	ackMark, ackTold uint64
+	ackAbove         []uint64
+	ackAboveTold     int
+	// reconcile: the application's list awaits the cluster's answer.
+	reconcile map[uint64]struct{}
+
+	stream *stream
+	gone   chan struct{} // closed when the Host forgets the session
+}
+
+// attaching is an open or resume on its way.
+type attaching struct {
+	cmd   *command.Command
+	first time.Duration // its first sending; 0: not yet sent
+	sent  bool
+}
+
+// entry is one sequence that is not finished: an unanswered request, a wait or
+// a hold.
+type entry struct {
+	seq      uint64
+	cmd      *command.Command // nil: known only from the application's list
+	acquire  bool
+	lock     string
+	held     bool
+	token    uint64
+	position uint64
+	answered bool // the application has an Answer
+	reported bool // and was told that it holds
+	revoked  bool
+	frozen   time.Duration // V of a revoked hold
+	lost     bool
+}
+
+// choreKey names something this agent repeats until it is applied.
+type choreKey struct {
+	kind  choreKind
+	seq   uint64
+	token uint64
+}
+
+type choreKind uint8
+
+const (
+	choreCancel choreKind = iota + 1
+	choreRelease
+	choreEnd
+)
+
+func newSession(id ID) *session {
+	return &session{
+		id:      id,
+		entries: make(map[uint64]*entry),
+		chores:  make(map[choreKey]*command.Command),
+		next:    1,
+		gone:    make(chan struct{}),
+	}
+}
+
+// vouched reports whether the process is alive and scheduled, as far as this
+// host can tell.
+func (s *session) vouched(now time.Duration) bool {
+	if mutant.On("session-vouch") {
+		return true
+	}
+	return !s.exited && now-s.lastBeat < s.ttl/vouchFraction
+}
+
+// command completes a command with the session's common fields. It makes a
+// copy: what was sent may still be read by the link.
+func (s *session) command(c *command.Command) *command.Command {
+	c = proto.CloneOf(c)
+	c.Session = s.id[:]
+	if s.attaching == nil || c.GetOpen() == nil && c.GetResume() == nil {
+		c.Attachment = s.attachment
+	}
+	c.AckMark, c.AckAbove = s.ackMark, s.ackAbove
+	s.ackTold, s.ackAboveTold = s.ackMark, len(s.ackAbove)
+	return c
+}
+
+// sync says on the current link all that this agent believes of s: an open or
+// resume again if one is not answered, else a reconcile, then its chores.
+func (h *Host) sync(s *session) {
+	if h.up == nil {
+		s.retry = true
+		return
+	}
+	s.retry = false
+	if a := s.attaching; a != nil {
+		if a.first == 0 {
+			a.first = h.cfg.Clock()
+		}
+		c := s.command(a.cmd)
+		h.propose(c, pending{session: s.id, what: proposeAttach, seq: c.Seq})
+		return
+	}
+	if s.attachment == 0 {
+		return
+	}
+	r := &command.Reconcile{Next: s.next}
+	for _, seq := range s.sequences() {
+		if e := s.entries[seq]; !e.lost {
+			r.Named = append(r.Named, &command.Belief{Seq: seq, Token: e.token})
+		}
+	}
+	if mutant.On("session-reconcile-next") {
+		r.Next += 64
+	}
+	h.proposeFor(s, &command.Command{Kind: &command.Command_Reconcile{Reconcile: r}}, pending{what: proposeReconcile})
+	h.sendChores(s)
+}
+
+// proposeFor sends one of s's commands under its current attachment.
+func (h *Host) proposeFor(s *session, c *command.Command, p pending) {
+	c = s.command(c)
+	p.session, p.attachment = s.id, s.attachment
+	h.propose(c, p)
+}
+
+// request sends an entry's command, if it has one and the session is attached.
+func (h *Host) request(s *session, e *entry) {
+	if e.cmd == nil || h.up == nil || s.attaching != nil || s.attachment == 0 {
+		return
+	}
+	h.proposeFor(s, e.cmd, pending{what: proposeRequest, seq: e.seq})
+}
+
+// chore adds something to repeat until it is applied, and sends it.
+func (h *Host) chore(s *session, k choreKey, c *command.Command) {
+	if _, have := s.chores[k]; have {
+		return
+	}
+	s.chores[k] = c
+	if h.up != nil && s.attaching == nil && s.attachment != 0 {
+		h.proposeFor(s, c, pending{what: proposeChore, chore: k})
+	}
+}
+
+func (h *Host) sendChores(s *session) {
+	for _, k := range s.choreKeys() {
+		h.proposeFor(s, s.chores[k], pending{what: proposeChore, chore: k})
+	}
+}
+
+// acknowledge tells the cluster what the application has received, when that
+// has grown by much and no other command carried it.
+func (h *Host) acknowledge(s *session) {
+	const much = 128
+	grown := s.ackMark - s.ackTold + uint64(max(0, len(s.ackAbove)-s.ackAboveTold))
+	if grown < much || h.up == nil || s.attaching != nil || s.attachment == 0 {
+		return
+	}
+	h.proposeFor(s, &command.Command{Kind: &command.Command_Acknowledge{Acknowledge: &command.Acknowledge{}}},
+		pending{what: proposeAck})
+}
+
+// drop forgets s and tells its application why. Whatever it held is lost to
+// the application: the reason is final.
+func (h *Host) drop(s *session, why api.Reason) {
+	if h.sessions[s.id] != s {
+		return
+	}
+	delete(h.sessions, s.id)
+	close(s.gone)
+	if s.stream != nil {
+		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Ended{Ended: &api.Ended{Reason: why}}})
+		s.stream.finish()
+		s.stream = nil
+	}
+}
+
+// detach breaks the application's stream without a word: the session goes on.
+func (s *session) detach() {
+	if s.stream != nil {
+		s.stream.abort()
+		s.stream = nil
+	}
+}
