@@ -18,6 +18,8 @@ type Checks struct {
 	// tokens is the newest token granted of each lock, and of the cluster.
 	tokens  map[string]uint64
 	highest uint64
+	// index is the last one applied anywhere, term that of its leadership.
+	index, term uint64
 	// watched are the handles whose lock may still be granted to somebody.
 	watched map[string][]*Handle
 	counts  map[string]int
@@ -37,23 +39,27 @@ func (k *Checks) observer(h *Host) func(*fsm.State, fsm.Outcome) {
 			k.c.W.Fail("%s at index %d: %v", h.Name, o.Index, err)
 		}
 		k.c.W.Applied(h, o.Index, strconv.FormatUint(s.Hash(), 16), nil)
-		if k.first(o.Index) {
+		if k.first(o.Index, s.Term()) {
 			k.outcome(o)
 		}
 	}
 }
 
-func (k *Checks) first(index uint64) bool {
+// first notes an index and the term of the last Establish as of it, and
+// reports whether no replica had applied it before.
+func (k *Checks) first(index, term uint64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if index <= k.lastIndex() {
+	if index <= k.index {
 		return false
 	}
-	k.counts["last index"] = int(index)
+	k.index = index
+	if term > k.term {
+		k.term = term
+		k.counts["elections"]++
+	}
 	return true
 }
-
-func (k *Checks) lastIndex() uint64 { return uint64(k.counts["last index"]) }
 
 // outcome looks at what an entry granted, when the first replica applied it.
 func (k *Checks) outcome(o fsm.Outcome) {
