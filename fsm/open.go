@@ -27,7 +27,11 @@ func (s *State) open(c *command.Command, o *command.Open) *command.Result {
 	s.emit(Event{
 		Kind: EventOpened, Session: id, Attachment: x.attachment, Incarnation: x.incarnation, TTLNanos: x.ttl,
 	})
-	return s.cache(x, c.Seq, attachedAnswer(answerOpen, x))
+	a := attachedAnswer(answerOpen, x)
+	if s.use(x.id, c.Seq) != nil {
+		return answerResult(a) // acknowledged its own sequence: wants no repetition
+	}
+	return s.cache(x, c.Seq, a)
 }
 
 // reopen answers the open of a session that lives: the answer of once for the
