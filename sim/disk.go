@@ -38,13 +38,13 @@ type Disk struct {
 	rng *rand.Rand
 
 	// Guarded by World.mu.
-	next         *volume // what survived the last crash
-	failing      float64
-	full         bool
-	stableCrash  bool
-	stallUntil   time.Duration
-	writes       uint64
-	failures     uint64
+	next        *volume // what survived the last crash
+	failing     float64
+	full        bool
+	stableCrash bool
+	stallUntil  time.Duration
+	writes      uint64
+	failures    uint64
 }
 
 func newDisk(h *Host) *Disk { return &Disk{h: h, rng: h.w.Rand("disk/" + h.Name)} }

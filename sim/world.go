@@ -154,10 +154,14 @@ func (w *World) Close() {
 	}
 	w.breakAll()
 	w.awaitIdle()
-	if w.tb.Failed() {
-		w.mu.Lock()
-		story := w.storyOnce()
-		w.mu.Unlock()
+	w.mu.Lock()
+	tell := w.tb.Failed() && !w.failed
+	story := ""
+	if tell {
+		story = w.storyOnce()
+	}
+	w.mu.Unlock()
+	if tell {
 		w.tb.Log(story)
 	}
 }
