@@ -64,4 +64,10 @@ var Rules = []Rule{
 		module + "agent/bootstrap", "^TestEachFault$"},
 	{"boot-abandon-durable", "a founder abandons its list durably before it gives a promise back (design section 8)",
 		module + "agent/bootstrap", "^TestEachFault$"},
+	{"sdk-v-back", "the SDK looks at its old V before it believes anything new (design section 5)",
+		module + "sdk/go", "^TestVNeverComesBack$"},
+	{"sdk-ttl-first", "who asks for a smaller TTL lowers its own V first (design section 5)",
+		module + "sdk/go", "^TestSmallerTTLCountsFirst$"},
+	{"sdk-cancel-keep", "a cancel is kept and repeated until it is applied (design section 7)",
+		module + "sdk/go", "^TestCancelIsKeptUntilConfirmed$"},
 }
