@@ -142,7 +142,7 @@ func (b *Bootstrap) freeLocked(id string) error {
 
 // startLocked joins the cluster that this agent is bound to, and no other.
 func (b *Bootstrap) startLocked(id string) *linkpb.FoundingAnswer {
-	if b.rec.Cluster == id {
+	if id != "" && b.rec.Cluster == id {
 		return &linkpb.FoundingAnswer{Ok: true}
 	}
 	if !b.rec.mayStart(id) {
