@@ -196,8 +196,8 @@ func TestAskManyAddresses(t *testing.T) {
 		if _, err := c.Ask(t.Context(), "one more", question()); err != nil {
 			t.Error(err)
 		}
-		if len(c.peers.known) != peersMax {
-			t.Errorf("%d peers are known", len(c.peers.known))
+		if known, _ := c.peers.kept(); known != peersMax {
+			t.Errorf("%d peers are known", known)
 		}
 	})
 }
@@ -224,12 +224,18 @@ func TestRetiredPeerIsClosedByTheLast(t *testing.T) {
 		if _, err := c.Ask(ctx, "a", question()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if len(c.peers.retired) != 1 || len(c.peers.known) != 0 {
+		if known, retired := c.peers.kept(); retired != 1 || known != 0 {
 			t.Error("it is not retired")
 		}
 		all.Wait()
-		if len(c.peers.retired) != 0 {
+		if _, retired := c.peers.kept(); retired != 0 {
 			t.Error("it is still there")
 		}
 	})
+}
+
+func (ps *peers) kept() (known, retired int) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return len(ps.known), len(ps.retired)
 }
