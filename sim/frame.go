@@ -78,6 +78,18 @@ type frameCounts struct {
 	seen map[frameKey]uint64
 }
 
+// FrameCounts is how many frames of each kind were sent. A test that means to
+// have met a kind asks here, lest it passes by doing nothing.
+func (w *World) FrameCounts() map[string]uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counts := map[string]uint64{}
+	for key, n := range w.frames.seen {
+		counts[key.kind] += n
+	}
+	return counts
+}
+
 // verdict is what the sender of a frame does about it.
 type verdict struct {
 	// lost: the message is dropped and its connection broken.

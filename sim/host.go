@@ -221,9 +221,14 @@ func (h *Host) crash(plan crashPlan) {
 // Restart begins a new incarnation, crashing the old one if it lives, and
 // calls what OnRestart set. A paused host stays paused.
 func (h *Host) Restart() {
-	h.Crash()
 	w := h.w
+	h.Crash()
 	w.mu.Lock()
+	for !h.inc.down { // somebody else restarted it meanwhile
+		w.mu.Unlock()
+		h.Crash()
+		w.mu.Lock()
+	}
 	if w.closed {
 		w.mu.Unlock()
 		return

@@ -151,7 +151,7 @@ func (n *Net) HeartbeatsOnly(h *Host) {
 }
 
 // HoldTo keeps everything to the host in flight until the given true time and
-// a little longer.
+// a little longer. Datagrams that it held keep to that time even after a heal.
 func (n *Net) HoldTo(h *Host, until time.Duration) {
 	n.change(fmt.Sprintf("hold to %s until %v", h, until), func() { h.holdUntil = until })
 }

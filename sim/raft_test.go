@@ -19,7 +19,10 @@ import (
 type bare struct {
 	w     *World
 	hosts []*Host
-	tune  func(*raft.Config)
+	tune  func(*Host, *raft.Config)
+	// fastPath lets raft have its heartbeat handler, and with it
+	// hashicorp/raft#695.
+	fastPath bool
 
 	mu    sync.Mutex // guards nodes
 	nodes map[*Host]*node
@@ -94,39 +97,55 @@ func (f frozen) Persist(s raft.SnapshotSink) error {
 
 func (f frozen) Release() {}
 
-func newBare(w *World, n int, tune func(*raft.Config)) *bare {
-	b := &bare{w: w, tune: tune, nodes: map[*Host]*node{}}
+func newBare(w *World, n int) *bare {
+	b := &bare{w: w, nodes: map[*Host]*node{}}
+	b.boot(n)
+	return b
+}
+
+// boot adds the hosts and starts their nodes.
+func (b *bare) boot(n int) {
+	w := b.w
 	for i := range n {
 		b.hosts = append(b.hosts, w.AddHost(string(rune('a'+i))))
 	}
 	w.OnRestart(b.start)
 	for _, h := range b.hosts {
 		h.Disk.StableCrashes(true)
+	}
+	for _, h := range b.hosts {
 		b.start(h)
 	}
-	return b
 }
+
+// plain has no heartbeat fast path, as the product's transport.
+type plain struct{ *transport }
+
+func (plain) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // start runs a node on the host's current incarnation, until that ends.
 func (b *bare) start(h *Host) {
 	ctx := h.Context()
 	config := raft.DefaultConfig()
 	config.LocalID = raft.ServerID(h.Name)
-	config.SnapshotInterval, config.SnapshotThreshold, config.TrailingLogs = 4*time.Second, 40, 20
+	config.SnapshotInterval, config.SnapshotThreshold, config.TrailingLogs = time.Second, 16, 8
 	config.NoLegacyTelemetry = true
 	config.Logger = hclog.NewNullLogger()
 	if b.tune != nil {
-		b.tune(config)
+		b.tune(h, config)
 	}
-	logs, stable, snapshots, transport := h.Disk.Logs(), h.Disk.Stable(), h.Disk.Snapshots(), h.Transport()
+	logs, stable, snapshots, trans := h.Disk.Logs(), h.Disk.Stable(), h.Disk.Snapshots(), h.Transport()
+	if !b.fastPath {
+		trans = plain{trans.(*transport)}
+	}
 	known, err := raft.HasExistingState(logs, stable, snapshots)
 	if err == nil && !known {
-		err = raft.BootstrapCluster(config, logs, stable, snapshots, transport, b.configuration())
+		err = raft.BootstrapCluster(config, logs, stable, snapshots, trans, b.configuration())
 	}
 	c := &chain{w: b.w, h: h, alive: func() bool { return ctx.Err() == nil }}
 	var r *raft.Raft
 	if err == nil {
-		r, err = raft.NewRaft(config, c, logs, stable, snapshots, transport)
+		r, err = raft.NewRaft(config, c, logs, stable, snapshots, trans)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -235,10 +254,12 @@ func (b *bare) close() {
 
 // TestBareRaft runs five raft nodes through random faults of every sort.
 func TestBareRaft(t *testing.T) {
+	met := map[string]uint64{}
+	terms := 0
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			w := New(t, seed)
-			b := newBare(w, 5, nil)
+			b := newBare(w, 5)
 			w.Net.SetLoss(0.01)
 			w.Net.SetStragglers(0.02, 300*time.Millisecond)
 			b.awaitLeader(20 * time.Second)
@@ -258,8 +279,54 @@ func TestBareRaft(t *testing.T) {
 				w.Fail("only %d entries were applied", index)
 			}
 			b.close()
+			terms += w.Terms()
+			for kind, n := range w.FrameCounts() {
+				met[kind] += n
+			}
 		})
 	}
+	for _, kind := range []string{
+		"AppendEntries", "AppendEntries-reply", "Heartbeat", "RequestVote", "RequestPreVote",
+	} {
+		if met["raft/"+kind] == 0 {
+			t.Errorf("no run met %s", kind)
+		}
+	}
+	if terms < 20 {
+		t.Errorf("only %d terms had a leader", terms)
+	}
+}
+
+// TestInstallSnapshot: a follower that was away for longer than the log goes
+// back, and lost its leader's first try, catches up by a snapshot.
+func TestInstallSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(t, 1)
+		hook, hit := At("raft/InstallSnapshot a->b #1", Cut)
+		w.OnFrame(func(f *Frame) Action { // whoever leads, whoever was away
+			named := *f
+			named.From, named.To = "a", "b"
+			return hook(&named)
+		})
+		b := newBare(w, 3)
+		leader := b.awaitLeader(20 * time.Second)
+		away := b.hosts[0]
+		if away == leader {
+			away = b.hosts[1]
+		}
+		away.Crash()
+		for range 60 {
+			b.apply([]byte("x"))
+			time.Sleep(100 * time.Millisecond)
+		}
+		away.Restart()
+		b.settle()
+		same(t, "the first snapshot was cut", hit(), true)
+		if met := w.FrameCounts(); met["raft/InstallSnapshot"] < 2 {
+			t.Errorf("no second try: %v", met)
+		}
+		b.close()
+	})
 }
 
 // fault does one random thing to the cluster, more often to its leader.

@@ -11,7 +11,7 @@ import (
 func quiet(t *testing.T, virtual time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New(t, 1)
-		c := newBare(w, 5, nil)
+		c := newBare(w, 5)
 		c.awaitLeader(20 * time.Second)
 		for end := w.Now() + virtual; w.Now() < end; time.Sleep(200 * time.Millisecond) {
 			c.apply([]byte("x"))
