@@ -195,6 +195,10 @@ func (l *Leadership) question(ctx context.Context, s Server, yes chan<- ServerID
 		case <-ctx.Done():
 			return
 		}
+		if ctx.Err() != nil { // select may choose either
+			<-line
+			return
+		}
 		term, err := l.node.cfg.Asker.AskTerm(ctx, s.ID, s.Address)
 		<-line
 		if err == nil && term == l.term {

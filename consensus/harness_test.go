@@ -355,6 +355,7 @@ func (c *cluster) add(name string) *member {
 		addr:      raft.ServerAddress(name + ":1"),
 		disk:      newDisk(),
 		snapshots: raft.NewInmemSnapshotStore(),
+		side:      &recorder{id: ServerID(name), t: c.t},
 		fatal:     make(chan error, 1),
 	}
 	c.members = append(c.members, m)
@@ -386,7 +387,6 @@ func testLog() *slog.Logger {
 }
 
 func (c *cluster) open(m *member) {
-	m.side = &recorder{id: m.id, t: c.t}
 	n, err := Open(c.config(m))
 	if err != nil {
 		c.t.Fatalf("open %s: %v", m.id, err)
