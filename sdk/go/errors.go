@@ -1,0 +1,171 @@
+package raftlock
+
+import (
+	"errors"
+	"fmt"
+
+	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
+)
+
+// What a call can fail with; compare with errors.Is. An *Error in the chain
+// tells whether the request may have been applied.
+var (
+	// ErrHeld: TryLock found the lock held by somebody. Safe to retry.
+	ErrHeld = errors.New("lock is held")
+	// ErrNotHeld: the named hold is not held (any more).
+	ErrNotHeld = errors.New("not held")
+	// ErrNotOwner: somebody else holds it.
+	ErrNotOwner = errors.New("not the owner")
+	// ErrStaleToken: a newer token of this lock is in force.
+	ErrStaleToken = errors.New("stale token")
+	// ErrLost: this handle no longer holds the lock, and never will again. Stop
+	// the work it protected; to go on, Lock anew.
+	ErrLost = errors.New("lock lost")
+	// ErrNotFound: no such thing.
+	ErrNotFound = errors.New("not found")
+	// ErrInvalid: the request is out of bounds; repeating it is useless.
+	ErrInvalid = errors.New("invalid request")
+	// ErrQueueFull: too much is under way, here or in the cluster. Nothing was
+	// done; retry later.
+	ErrQueueFull = errors.New("queue full")
+	// ErrNotWaiting: the cluster does not know this wait any more.
+	ErrNotWaiting = errors.New("not waiting")
+	// ErrNoLeader: no leader was found in time.
+	ErrNoLeader = errors.New("no leader")
+	// ErrNoQuorum: too few voters are there to decide.
+	ErrNoQuorum = errors.New("no quorum")
+	// ErrRateLimited: slow down. Nothing was done.
+	ErrRateLimited = errors.New("rate limited")
+	// ErrDenied: policy, or a wrong secret, forbids it.
+	ErrDenied = errors.New("denied")
+	// ErrLimit: a bound of the cluster (waiters, holds, sessions) is reached.
+	ErrLimit = errors.New("limit reached")
+	// ErrSuperseded: somebody else resumed this session; it is over for us.
+	ErrSuperseded = errors.New("superseded")
+	// ErrCancelled: the acquire was cancelled; its context ended, as a rule.
+	ErrCancelled = errors.New("cancelled")
+	// ErrReleased: the handle was unlocked before.
+	ErrReleased = errors.New("released")
+	// ErrRevoked: an operator or max_hold took the hold away.
+	ErrRevoked = errors.New("revoked")
+	// ErrSessionEnded: the session is over, and everything it held is lost.
+	ErrSessionEnded = errors.New("session ended")
+	// ErrExpired: the session's lease ran out.
+	ErrExpired = errors.New("expired")
+	// ErrUsedUp: the request's sequence was used before.
+	ErrUsedUp = errors.New("sequence used up")
+	// ErrExists: the session was opened before, by a request of another stream.
+	ErrExists = errors.New("session exists")
+
+	// ErrForked: this process is a fork of the one that opened the session.
+	// The child has no part in it; nothing was done.
+	ErrForked = errors.New("session belongs to the parent process")
+	// ErrClock: this process and its agent read different clocks (a time
+	// namespace, say), so no deadline could be told.
+	ErrClock = errors.New("clocks of process and agent cannot be compared")
+	// ErrUnnamed: the agent gave a reason that this SDK has no name for.
+	ErrUnnamed = errors.New("reason unknown to this version")
+)
+
+// sentinels is the one table of reasons; OK and UNSPECIFIED are no errors of
+// their own.
+var sentinels = map[raftlockv1.Reason]error{
+	raftlockv1.Reason_REASON_HELD:          ErrHeld,
+	raftlockv1.Reason_REASON_NOT_HELD:      ErrNotHeld,
+	raftlockv1.Reason_REASON_NOT_OWNER:     ErrNotOwner,
+	raftlockv1.Reason_REASON_STALE_TOKEN:   ErrStaleToken,
+	raftlockv1.Reason_REASON_LOST:          ErrLost,
+	raftlockv1.Reason_REASON_NOT_FOUND:     ErrNotFound,
+	raftlockv1.Reason_REASON_INVALID:       ErrInvalid,
+	raftlockv1.Reason_REASON_QUEUE_FULL:    ErrQueueFull,
+	raftlockv1.Reason_REASON_NOT_WAITING:   ErrNotWaiting,
+	raftlockv1.Reason_REASON_NO_LEADER:     ErrNoLeader,
+	raftlockv1.Reason_REASON_NO_QUORUM:     ErrNoQuorum,
+	raftlockv1.Reason_REASON_RATE_LIMITED:  ErrRateLimited,
+	raftlockv1.Reason_REASON_DENIED:        ErrDenied,
+	raftlockv1.Reason_REASON_LIMIT:         ErrLimit,
+	raftlockv1.Reason_REASON_SUPERSEDED:    ErrSuperseded,
+	raftlockv1.Reason_REASON_CANCELLED:     ErrCancelled,
+	raftlockv1.Reason_REASON_RELEASED:      ErrReleased,
+	raftlockv1.Reason_REASON_REVOKED:       ErrRevoked,
+	raftlockv1.Reason_REASON_SESSION_ENDED: ErrSessionEnded,
+	raftlockv1.Reason_REASON_EXPIRED:       ErrExpired,
+	raftlockv1.Reason_REASON_USED_UP:       ErrUsedUp,
+	raftlockv1.Reason_REASON_EXISTS:        ErrExists,
+}
+
+// Applied says what is known of a failed request's effect.
+type Applied string
+
+// The values of Applied.
+const (
+	// AppliedNo: it had no effect, and will have none.
+	AppliedNo Applied = "no"
+	// AppliedUnknown: it may have had, or may still have, its effect. An
+	// acquire is being undone; a release is still being repeated.
+	AppliedUnknown Applied = "unknown"
+)
+
+// Error is what every failed request returns, wrapped or not.
+type Error struct {
+	Reason  raftlockv1.Reason
+	Detail  string
+	Applied Applied
+
+	cause error
+}
+
+// Error names the reason, the detail and, where it is in doubt, the effect.
+func (e *Error) Error() string {
+	text := sentinel(e.Reason).Error()
+	if e.Detail != "" {
+		text += ": " + e.Detail
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	if e.Applied == AppliedUnknown {
+		text += " (applied: unknown)"
+	}
+	return text
+}
+
+// Unwrap makes errors.Is find the reason's sentinel and the cause.
+func (e *Error) Unwrap() []error {
+	if e.cause == nil {
+		return []error{sentinel(e.Reason)}
+	}
+	return []error{sentinel(e.Reason), e.cause}
+}
+
+func sentinel(r raftlockv1.Reason) error {
+	if err, ok := sentinels[r]; ok {
+		return err
+	}
+	return ErrUnnamed
+}
+
+func refused(r raftlockv1.Reason, detail string) *Error {
+	return &Error{Reason: r, Detail: detail, Applied: AppliedNo}
+}
+
+func invalid(format string, args ...any) *Error {
+	return refused(raftlockv1.Reason_REASON_INVALID, fmt.Sprintf(format, args...))
+}
+
+// lostFor makes an ErrLost that also tells why.
+func lostFor(r raftlockv1.Reason, detail string) *Error {
+	e := &Error{Reason: raftlockv1.Reason_REASON_LOST, Detail: detail}
+	if r != raftlockv1.Reason_REASON_LOST && r != raftlockv1.Reason_REASON_UNSPECIFIED {
+		e.cause = sentinel(r)
+	}
+	return e
+}
+
+// endedFor makes an ErrSessionEnded that also tells why.
+func endedFor(cause error) *Error {
+	if errors.Is(cause, ErrSessionEnded) {
+		cause = nil
+	}
+	return &Error{Reason: raftlockv1.Reason_REASON_SESSION_ENDED, cause: cause}
+}

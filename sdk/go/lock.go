@@ -1,0 +1,344 @@
+package raftlock
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/internal/mutant"
+)
+
+// Bounds of the cluster, checked here too: a name that is no UTF-8 could not
+// even be sent.
+const (
+	nameBytesMax     = 512
+	metadataBytesMax = 4 << 10
+)
+
+type lockState uint8
+
+const (
+	lockAsked     lockState = iota // no answer yet
+	lockWaiting                    // in the queue
+	lockHeld                       // granted
+	lockReleasing                  // unlocked, not answered yet
+	lockOver                       // released, lost, failed or cancelled: final
+)
+
+// Lock is a handle: one granted acquire. Once it is unlocked or lost it stays
+// so. All methods are safe from any goroutine.
+type Lock struct {
+	session *Session
+	name    string
+	seq     uint64
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	ready   chan struct{} // closed when it was granted or failed
+	lost    chan struct{}
+	revoked chan struct{}
+
+	// Guarded by the session's mutex.
+	state    lockState
+	token    uint64
+	deadline time.Duration
+	stream   uint64 // the last stream that spoke of it
+	frozen   bool   // revoked: no lease moves it
+	gone     raftlockv1.Reason
+	release  *call
+	err      error // why it is over
+}
+
+// LockOption is something to ask for with a lock.
+type LockOption func(*raftlockv1.Acquire)
+
+// WithPriority moves a wait before all of lower priority. Default 0.
+func WithPriority(p int32) LockOption { return func(a *raftlockv1.Acquire) { a.Priority = p } }
+
+// WithMetadata attaches what people should know of the holder, up to 4 KiB.
+func WithMetadata(m map[string]string) LockOption {
+	m = maps.Clone(m)
+	return func(a *raftlockv1.Acquire) { a.Metadata = m }
+}
+
+// Lock takes the lock, waiting for its turn until ctx ends. The place in the
+// queue survives broken streams, agents and leaders. If ctx ends first, the
+// error is ctx's too, and whatever became of the request is undone behind the
+// caller's back. Other errors: ErrInvalid, ErrDenied, ErrLimit, ErrQueueFull,
+// ErrSessionEnded; ErrLost if the grant came too late to be used (safe to
+// repeat).
+func (s *Session) Lock(ctx context.Context, name string, opts ...LockOption) (*Lock, error) {
+	return s.acquire(ctx, &raftlockv1.Acquire{Lock: name}, opts)
+}
+
+// TryLock takes the lock if it is free, else fails with ErrHeld. Otherwise as
+// Lock.
+func (s *Session) TryLock(ctx context.Context, name string, opts ...LockOption) (*Lock, error) {
+	return s.acquire(ctx, &raftlockv1.Acquire{Lock: name, Try: true}, opts)
+}
+
+func (s *Session) acquire(ctx context.Context, a *raftlockv1.Acquire, opts []LockOption) (*Lock, error) {
+	if s.forked() {
+		return nil, ErrForked
+	}
+	for _, o := range opts {
+		o(a)
+	}
+	l, err := s.ask(ctx, a)
+	if err != nil {
+		return nil, fmt.Errorf("lock %q: %w", a.Lock, err)
+	}
+	select {
+	case <-l.ready:
+	case <-ctx.Done():
+	}
+	if err := s.obtained(ctx, l); err != nil {
+		return nil, fmt.Errorf("lock %q: %w", a.Lock, err)
+	}
+	return l, nil
+}
+
+// ask makes the acquire's call.
+func (s *Session) ask(ctx context.Context, a *raftlockv1.Acquire) (*Lock, error) {
+	if err := bounded(a); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(s.cfg.clock())
+	if err := s.refuses(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: AppliedNo, cause: err}
+	}
+	if len(s.calls)+len(s.owed) >= callsMax {
+		return nil, refused(raftlockv1.Reason_REASON_QUEUE_FULL, fmt.Sprintf("%d requests are unanswered", callsMax))
+	}
+	l := &Lock{session: s, name: a.Lock, ready: make(chan struct{}), lost: make(chan struct{}), revoked: make(chan struct{})}
+	// The lock outlives the call that asked for it, and keeps its values.
+	l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	c := s.newCall(func(seq uint64) *request {
+		a.Seq = seq
+		return &request{Request: &raftlockv1.SessionRequest_Acquire{Acquire: a}}
+	})
+	c.lock, c.acquire, l.seq = l, true, c.seq
+	s.locks[l.seq] = l
+	return l, nil
+}
+
+// obtained decides what the caller gets: the lock if it is held by now, else
+// why not.
+func (s *Session) obtained(ctx context.Context, l *Lock) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(s.cfg.clock())
+	switch l.state {
+	case lockHeld:
+		return nil
+	case lockOver:
+		return l.err
+	}
+	err := &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: AppliedUnknown, cause: s.obstacleLocked(ctx.Err())}
+	c := s.calls[l.seq]
+	if c != nil && !c.sent {
+		err.Applied = AppliedNo
+	}
+	s.fail(l, err)
+	if c != nil {
+		s.drop(c, err)
+	}
+	if err.Applied == AppliedNo {
+		s.acks.add(l.seq) // it was never sent
+		return err
+	}
+	s.owe(&debt{seq: l.seq, lock: l.name, unanswered: c != nil})
+	return err
+}
+
+// refuses says why no new request is taken.
+func (s *Session) refuses() error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.closing:
+		return refused(raftlockv1.Reason_REASON_SESSION_ENDED, "closed")
+	}
+	return nil
+}
+
+func bounded(a *raftlockv1.Acquire) error {
+	if len(a.Lock) == 0 || len(a.Lock) > nameBytesMax {
+		return invalid("a lock's name has 1 to %d bytes", nameBytesMax)
+	}
+	if !utf8.ValidString(a.Lock) {
+		return invalid("a lock's name is UTF-8")
+	}
+	for _, r := range a.Lock {
+		if unicode.IsControl(r) {
+			return invalid("a lock's name has no control characters")
+		}
+	}
+	size := 0
+	for k, v := range a.Metadata {
+		if size += len(k) + len(v); !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return invalid("metadata is UTF-8")
+		}
+	}
+	if size > metadataBytesMax {
+		return invalid("metadata has at most %d bytes", metadataBytesMax)
+	}
+	return nil
+}
+
+// Name is the lock's name.
+func (l *Lock) Name() string { return l.name }
+
+// Lost is closed when the handle was lost, or its session is over. It follows
+// the deadline as fast as the scheduler lets it; Valid does not lag.
+func (l *Lock) Lost() <-chan struct{} { return l.lost }
+
+// Revoked is closed when an operator or max_hold wants the lock back. It is
+// still held, until it is unlocked or its deadline passes, which nothing moves
+// any more.
+func (l *Lock) Revoked() <-chan struct{} { return l.revoked }
+
+// Context carries the values of the context given to Lock, and is cancelled
+// when the handle is lost or unlocked; context.Cause tells which.
+func (l *Lock) Context() context.Context { return l.ctx }
+
+// Valid reports whether the lock is held now: the clock is compared with V.
+func (l *Lock) Valid() bool {
+	_, err := l.Token()
+	return err == nil
+}
+
+// Token returns the fencing token of the grant, if the lock is held now: the
+// clock is compared with V. Errors: ErrLost, ErrReleased, ErrForked.
+func (l *Lock) Token() (uint64, error) {
+	s := l.session
+	if s.forked() {
+		return 0, ErrForked
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(s.cfg.clock())
+	switch {
+	case l.state == lockHeld:
+		return l.token, nil
+	case l.state == lockOver && l.err != nil:
+		return 0, l.err
+	}
+	return 0, refused(raftlockv1.Reason_REASON_RELEASED, "")
+}
+
+// Unlock gives the lock up and returns when that is applied. The handle is
+// invalid from the call on. It works with a context that is over (the request
+// it belonged to was cancelled): it then waits a few seconds at most. If ctx
+// ends while it waits, the release goes on, the error says AppliedUnknown, and
+// Unlock may be called again to wait further: repeated calls tell the outcome
+// of the first. Errors: ErrLost if it had been lost, ErrSessionEnded, ctx's.
+func (l *Lock) Unlock(ctx context.Context) error {
+	s := l.session
+	if s.forked() {
+		return ErrForked
+	}
+	c, err := l.startRelease()
+	if c == nil {
+		return l.explained(err)
+	}
+	ctx, cancel := s.grace(ctx)
+	defer cancel()
+	select {
+	case <-c.done:
+		return l.explained(c.err)
+	case <-ctx.Done():
+		return l.explained(&Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: AppliedUnknown, cause: s.obstacle(ctx.Err())})
+	}
+}
+
+func (l *Lock) explained(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("unlock %q: %w", l.name, err)
+}
+
+// startRelease returns the release under way, or how it ended.
+func (l *Lock) startRelease() (*call, error) {
+	s := l.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(s.cfg.clock())
+	switch {
+	case l.release != nil:
+		return l.release, nil
+	case l.state != lockHeld:
+		return nil, l.err
+	}
+	l.state = lockReleasing
+	l.cancel(refused(raftlockv1.Reason_REASON_RELEASED, ""))
+	l.release = s.newCall(func(seq uint64) *request {
+		return &request{Request: &raftlockv1.SessionRequest_Release{
+			Release: &raftlockv1.Release{Seq: seq, Hold: l.seq, Token: l.token}}}
+	})
+	l.release.lock = l
+	return l.release, nil
+}
+
+// freeze marks a hold as revoked.
+func (l *Lock) freeze() {
+	if !l.frozen {
+		l.frozen = true
+		close(l.revoked)
+	}
+}
+
+// over ends a handle; err is nil if it was unlocked.
+func (s *Session) over(l *Lock, err error) {
+	if l.state == lockOver {
+		return
+	}
+	l.state, l.err = lockOver, err
+	delete(s.locks, l.seq)
+	l.cancel(err)
+}
+
+// fail ends an acquire that was not granted.
+func (s *Session) fail(l *Lock, err error) {
+	s.over(l, err)
+	close(l.ready)
+}
+
+// lose ends a handle whatever its state; err says why.
+func (s *Session) lose(l *Lock, err error) {
+	switch l.state {
+	case lockAsked, lockWaiting:
+		s.fail(l, err)
+		return
+	case lockReleasing, lockOver:
+		s.over(l, err)
+		return
+	}
+	s.over(l, err)
+	select {
+	case <-l.ready:
+		close(l.lost)
+		s.lostLog = append(s.lostLog, l)
+		nudge(s.look)
+	default:
+		close(l.ready) // granted too late to be reported
+	}
+}
+
+// loseAndGiveBack loses a hold by our own judgement: the cluster still has it.
+func (s *Session) loseAndGiveBack(l *Lock, err error) {
+	s.lose(l, err)
+	if mutant.On("sdk-lost-release") {
+		return
+	}
+	s.owe(&debt{seq: l.seq, lock: l.name, token: l.token})
+}

@@ -1,0 +1,115 @@
+package raftlock
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+)
+
+const (
+	// TTLMin is the least TTL a session can have.
+	TTLMin = 200 * time.Millisecond
+	// DefaultTTL survives a leader's crash with ease (an election takes 2 to 3 s).
+	DefaultTTL = 10 * time.Second
+	// DefaultSocket is where an agent listens if RAFTLOCK_SOCKET names no other.
+	DefaultSocket = "/run/raftlock.sock"
+
+	// socketPathMax is what the kernel's sockaddr_un holds.
+	socketPathMax = 107
+)
+
+type config struct {
+	socket string
+	dialer func(context.Context) (Stream, error)
+	clock  func() time.Duration
+	ttl    time.Duration
+	rand   io.Reader
+	log    *slog.Logger
+	getpid func() int
+}
+
+// Option changes a default of Dial or NewSession. Given to Client.Session it
+// counts for that session only.
+type Option func(*config)
+
+// WithSocket names the agent's socket. Default: the variable RAFTLOCK_SOCKET,
+// else DefaultSocket.
+func WithSocket(path string) Option { return func(c *config) { c.socket = path } }
+
+// WithDialer replaces the socket altogether. The context given to dial lives
+// as long as the session, and the stream may be bound to it; dial must return
+// when it ends.
+func WithDialer(dial func(context.Context) (Stream, error)) Option {
+	return func(c *config) { c.dialer = dial }
+}
+
+// WithClock replaces CLOCK_BOOTTIME. It must be the agent's clock too, never
+// step back, be safe from any goroutine and not block.
+func WithClock(clock func() time.Duration) Option { return func(c *config) { c.clock = clock } }
+
+// WithTTL sets the session's TTL: how long its locks outlive an agent or a
+// process that fell silent. Default DefaultTTL, least TTLMin; below an election
+// (2 to 3 s) locks do not survive a leader's crash.
+func WithTTL(ttl time.Duration) Option { return func(c *config) { c.ttl = ttl } }
+
+// WithRand replaces crypto/rand as the source of session ids, secrets and
+// jitter. Two sessions must never read the same.
+func WithRand(r io.Reader) Option { return func(c *config) { c.rand = r } }
+
+// WithLogger sets where streams made and broken and locks lost are told.
+// Default: nowhere.
+func WithLogger(log *slog.Logger) Option { return func(c *config) { c.log = log } }
+
+func defaults() config {
+	socket := os.Getenv("RAFTLOCK_SOCKET")
+	if socket == "" {
+		socket = DefaultSocket
+	}
+	return config{
+		socket: socket,
+		ttl:    DefaultTTL,
+		rand:   rand.Reader,
+		log:    slog.New(slog.DiscardHandler),
+		getpid: os.Getpid,
+	}
+}
+
+func (c config) with(opts []Option) (config, error) {
+	for _, o := range opts {
+		o(&c)
+	}
+	if c.ttl < TTLMin {
+		return c, invalid("TTL %v is below %v", c.ttl, TTLMin)
+	}
+	if c.dialer == nil && len(c.socket) > socketPathMax {
+		return c, invalid("socket path %q is longer than %d bytes", c.socket, socketPathMax)
+	}
+	if c.clock == nil {
+		clock, err := hostClock()
+		if err != nil {
+			return c, err
+		}
+		c.clock = clock
+	}
+	return c, nil
+}
+
+// where names the far end in errors.
+func (c *config) where() string {
+	if c.dialer != nil {
+		return "the agent"
+	}
+	return fmt.Sprintf("the agent at %s", c.socket)
+}
+
+// dial makes a stream.
+func (c *config) dial(ctx context.Context) (Stream, error) {
+	if c.dialer != nil {
+		return c.dialer(ctx)
+	}
+	return dialSocket(ctx, c.socket)
+}
