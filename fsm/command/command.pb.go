@@ -5,7 +5,7 @@
 // source: fsm/command/command.proto
 
 // The messages of log entries: what a leader proposes, what a command answers.
-// Snapshots have theirs in snapshot.proto. No services here, so that fsm needs
+// Snapshots are encoded by fsm itself. No services here, so that fsm needs
 // neither gRPC nor net. Fields and kinds are only ever appended; CONTRIBUTING.md
 // has the checklist.
 
@@ -2328,7 +2328,8 @@ type Result struct {
 	Incarnation uint64 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// Open, resume, set-ttl: the TTL in force.
 	TtlNanos uint64 `protobuf:"varint,5,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
-	// Acquire, cancel: one. Reconcile: one for each named sequence, same order.
+	// Acquire, cancel: one. Reconcile: one for each named sequence that is not
+	// in answered, same order.
 	Standings []*Standing `protobuf:"bytes,6,rep,name=standings,proto3" json:"standings,omitempty"`
 	// HELD: by whom.
 	Holder *Holder `protobuf:"bytes,7,opt,name=holder,proto3" json:"holder,omitempty"`
