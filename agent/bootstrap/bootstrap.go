@@ -67,7 +67,7 @@ type Decision struct {
 	Kind      Kind
 	ClusterID string
 	// Members of the first list, for Found and Start; addresses as they were
-	// when the founder stood.
+	// when the founder stood. Empty for a Start of a list that was forgotten.
 	Members []Member
 }
 

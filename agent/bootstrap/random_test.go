@@ -18,11 +18,14 @@ import (
 func TestRandomSchedules(t *testing.T) {
 	schedules := number(t, "RAFTLOCK_SCHEDULES", 200)
 	first := number(t, "RAFTLOCK_SEED", 1)
-	total := make(map[string]int)
+	total, slowest := make(map[string]int), 0
 	for seed := first; seed < first+schedules && !t.Failed(); seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			for what, n := range schedule(t, uint64(seed)) {
 				total[what] += n
+				if what == "seconds to heal" {
+					slowest = max(slowest, n)
+				}
 			}
 		})
 		if t.Failed() {
@@ -33,6 +36,7 @@ func TestRandomSchedules(t *testing.T) {
 	for _, what := range exercised {
 		t.Logf("%-16s %d", what, total[what])
 	}
+	t.Logf("slowest from healed to decided: %d s of %s", slowest, afterHeal)
 	if schedules < 100 || t.Failed() {
 		return
 	}
@@ -87,14 +91,23 @@ func schedule(t *testing.T, seed uint64) map[string]int {
 		w.trouble(rng)
 	}
 	w.heal()
+	healed := time.Now()
 	settled := w.settleWithOperator(afterHeal)
 	if clusters := w.clusters(); len(clusters) > 1 && s.agents >= 2*s.expect && !s.initial {
 		// Cut in two before the first start. They share nobody, which was checked.
-		w.count["two clusters"]++
+		w.note("two clusters", 1)
 		return w.count
 	}
+	w.note("seconds to heal", int(time.Since(healed)/time.Second))
+	if d := time.Since(healed); d > 50*time.Second { fmt.Println("SLOW", seed, s, d); if d > 70*time.Second { w.mu.Lock(); for _, l := range w.history[max(0,len(w.history)-60):] { fmt.Println(l) }; w.mu.Unlock() } }
 	w.mustBeOne(settled)
 	return w.count
+}
+
+func (w *world) note(what string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count[what] += n
 }
 
 // people adds the hosts, which start within some seconds.
@@ -225,7 +238,7 @@ func (w *world) heal() {
 	w.mu.Lock()
 	clear(w.link)
 	clear(w.gossip)
-	w.lose, w.late, w.crash = 0, 0, 0
+	w.lose, w.late, w.crash, w.slow = 0, 0, 0, 20*time.Millisecond
 	w.noteLocked("healed")
 	hosts := make([]*host, 0, len(w.hosts))
 	for _, h := range w.hosts {

@@ -188,6 +188,24 @@ func TestLowestFounderWins(t *testing.T) {
 	})
 }
 
+// lockedLog is what several agents log.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
 // A founder dies with all promises and does not come back.
 func TestDeadFounder(t *testing.T) {
 	for _, c := range []struct {
@@ -201,7 +219,7 @@ func TestDeadFounder(t *testing.T) {
 		{"before it tells anybody", "request start n1", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var log bytes.Buffer
+			var log lockedLog
 			story(t, shape{expect: 3, agents: 3}, func(w *world) {
 				w.log = slog.New(slog.NewTextHandler(&log, nil))
 				n1 := w.hosts["n1"]
@@ -211,7 +229,7 @@ func TestDeadFounder(t *testing.T) {
 				s := w.waitPromised("n2")
 				time.Sleep(5 * time.Minute)
 				w.must(w.kind("n2") == 0 && w.kind("n3") == 0, "the others wait")
-				w.must(strings.Count(log.String(), "promised to a founder that does not answer") > 20, "loudly")
+				w.must(log.count("promised to a founder that does not answer") > 20, "loudly")
 				for _, name := range []string{"n2", "n3"} {
 					if err := w.boot(name).Forget(s.List); err != nil {
 						t.Error(err)

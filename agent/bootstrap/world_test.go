@@ -204,7 +204,9 @@ func (w *world) kill(h *host, down time.Duration) {
 		return
 	}
 	w.noteLocked("%s dies", h.name)
-	w.count["kills"]++
+	if !w.stopped {
+		w.count["kills"]++
+	}
 	p.dead = true
 	h.proc = nil
 	p.cancel()
