@@ -362,6 +362,75 @@ func TestTransferKeepsProposals(t *testing.T) {
 	}
 }
 
+// TestTransferToAHungServer: raft refuses entries until its message to the
+// target has returned, and that must not take as long as the network likes.
+func TestTransferToAHungServer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 3, 0, nil)
+		defer c.close()
+		m, l := c.leader()
+		to := c.followers(m)[0]
+		c.net.set(func() {
+			c.net.timeout = time.Minute
+			c.net.allow = func(_, _ raft.ServerAddress, q any) bool {
+				_, ok := q.(*raft.TimeoutNowRequest)
+				return !ok
+			}
+		})
+		result := make(chan error, 1)
+		go func() { result <- m.node.Transfer(t.Context(), to.id, string(to.addr)) }()
+		time.Sleep(100 * time.Millisecond)
+		if a := propose(t, l, acquire("meanwhile")); a.err != nil {
+			t.Errorf("proposal: %v", a.err)
+		}
+		if err := <-result; err == nil {
+			t.Error("the transfer worked")
+		}
+	})
+}
+
+// TestTransferThatNeverEnds arranges hashicorp/raft#696: a second transfer to a
+// server whose replication hangs waits where nothing can stop it, and meanwhile
+// the leader refuses every entry.
+func TestTransferThatNeverEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 3, 0, nil)
+		m, l := c.leader()
+		to := c.followers(m)[0]
+		c.net.set(func() {
+			c.net.timeout = 10 * time.Minute
+			c.net.allow = func(_, addr raft.ServerAddress, q any) bool {
+				_, ok := q.(*raft.AppendEntriesRequest)
+				return !ok || addr != to.addr || isHeartbeat(q)
+			}
+		})
+		if a := propose(t, l, acquire("before")); a.err != nil {
+			t.Fatal(a.err)
+		}
+		for range 2 {
+			if err := m.node.Transfer(t.Context(), to.id, string(to.addr)); err == nil {
+				t.Error("the transfer worked")
+			}
+			time.Sleep(100 * time.Millisecond) // raft clears its flag after it answered
+		}
+		if a := propose(t, l, acquire("refused")); !errors.Is(a.err, ErrNotLeading) {
+			t.Errorf("proposal: %v", a.err)
+		}
+		select {
+		case err := <-m.fatal:
+			if !errors.Is(err, ErrTransferStuck) {
+				t.Errorf("fatal: %v", err)
+			}
+		default:
+			t.Error("the node goes on")
+		}
+		// The hung messages end, and with them what waits in the library.
+		c.net.set(func() { c.net.allow, c.net.timeout = nil, time.Second })
+		time.Sleep(11 * time.Minute)
+		c.close()
+	})
+}
+
 func TestSnapshotAndRestore(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCluster(t, 3, 0, func(cfg *Config) {

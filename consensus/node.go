@@ -103,7 +103,7 @@ func Open(cfg Config) (*Node, error) {
 
 // start turns the panics of a library that cannot write its term into errors.
 func (n *Node) start() (r *raft.Raft, err error) {
-	trans := slowPath{n.cfg.Transport.(preVoting)}
+	trans := slowPath{preVoting: n.cfg.Transport.(preVoting), bound: n.cfg.ElectionTimeout, spawn: n.spawn}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v", p)

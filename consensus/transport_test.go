@@ -176,7 +176,7 @@ func TestHeartbeatsTakeTheSlowPath(t *testing.T) {
 		diverges bool
 	}{
 		{"library alone", func(t raft.Transport) raft.Transport { return t }, true},
-		{"ours", func(t raft.Transport) raft.Transport { return slowPath{t.(preVoting)} }, false},
+		{"ours", func(t raft.Transport) raft.Transport { return slowPath{preVoting: t.(preVoting)} }, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -301,7 +301,7 @@ func TestNoHandlerNoPipeline(t *testing.T) {
 	o.Address = func(id ServerID) (string, bool) { return string(to.LocalAddr()), id == "moved" }
 	from := open(o)
 
-	ours := slowPath{to}
+	ours := slowPath{preVoting: to}
 	ours.SetHeartbeatHandler(func(raft.RPC) { t.Error("a heartbeat took the fast path") })
 	for _, id := range []raft.ServerID{"moved", "there"} {
 		answered := make(chan error, 1)
