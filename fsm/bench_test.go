@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -118,6 +119,37 @@ func BenchmarkSnapshot(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkRestore of 10^6 waiters, checks included.
+func BenchmarkRestore(b *testing.B) {
+	data := snapshotOf(b, crowd(b, 1_000_000, 1000))
+	for b.Loop() {
+		if _, err := Restore(bytes.NewReader(data)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(data))/1e6, "bytes/waiter")
+}
+
+// BenchmarkRound: one entry of 512 commands that take and give free locks.
+func BenchmarkRound(b *testing.B) {
+	s := New()
+	id := opened(b, s, "a")
+	seq := uint64(1)
+	for b.Loop() {
+		var cs []*command.Command
+		token := s.Token()
+		for range command.EntryCommandsMax / 2 {
+			seq++
+			token++
+			c := acquireCommand(s, id, seq, "some/lock")
+			c.AckMark = seq - 1
+			cs = append(cs, c, releaseCommand(s, id, 0, seq, token))
+		}
+		s.Apply(s.Index()+1, 1, marshal(b, 1, cs...))
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/command.EntryCommandsMax, "ns/command")
 }
 
 func heap() int {

@@ -85,7 +85,7 @@ func someCommand(d draw, s *State) *command.Command {
 	case 9, 10:
 		hold, held := seq, token
 		if l, ok := s.View().Get(lock); ok && d(3) > 0 {
-			hold, held, c.Session = l.Seq, l.Holder.Token, l.Holder.Session
+			hold, held, c.Session = l.Seq, l.Holder.Token-uint64(d(5)/4), l.Holder.Session
 			if i, _ := s.Session(ID(l.Holder.Session)); d(5) > 0 {
 				c.Attachment = i.Attachment
 			}
@@ -122,7 +122,7 @@ func someCommand(d draw, s *State) *command.Command {
 	case 15:
 		c = someAdmin(d)
 	default:
-		c = somePlain(d, lock, token)
+		c = somePlain(d, s, lock, token)
 	}
 	return c
 }
@@ -158,8 +158,14 @@ func someAdmin(d draw) *command.Command {
 	return &command.Command{Kind: &command.Command_Establish{Establish: &command.Establish{ClusterId: fmt.Sprint("c", d(2)), ServerId: "s"}}}
 }
 
-func somePlain(d draw, lock string, token uint64) *command.Command {
+func somePlain(d draw, s *State, lock string, token uint64) *command.Command {
 	owner, ttl := pick(d, someOwners), command.TTLNanosMin+uint64(d(3))
+	if l, ok := s.View().Get(lock); ok && l.Plain && d(2) == 0 {
+		owner = l.Holder.Owner
+		if d(3) > 0 {
+			token = l.Holder.Token
+		}
+	}
 	switch d(8) {
 	case 0:
 		return &command.Command{Kind: &command.Command_PlainRenew{PlainRenew: &command.PlainRenew{Owner: owner, Lock: lock, Token: token, TtlNanos: ttl}}}

@@ -18,9 +18,10 @@ import (
 var ErrSnapshot = errors.New("bad snapshot")
 
 // A snapshot is snapshotMagic, then records, then the SHA-256 of all before it.
-// A record is its payload's length, its kind and its payload: one header, the
-// sessions by id, the uses by session and sequence, one end with the counts of
-// both. The magic names the format; a change of any payload makes a new one.
+// A record is its payload's length (4 bytes), its kind and its payload: one
+// header, the sessions by id, the uses by session and sequence, one end with
+// the counts of both. The magic names the format; a change of any payload makes
+// a new one.
 const (
 	snapshotMagic  = "raftlock fsm 1\n"
 	recordBytesMax = 128 << 10
@@ -67,9 +68,10 @@ func (v *View) Snapshot(w io.Writer) error {
 }
 
 func writeRecord(w *bufio.Writer, kind byte, payload []byte) bool {
-	var head [binary.MaxVarintLen64 + 1]byte
-	b := append(binary.AppendUvarint(head[:0], uint64(len(payload))), kind)
-	w.Write(b)
+	var head [5]byte
+	binary.BigEndian.PutUint32(head[:], uint32(len(payload)))
+	head[4] = kind
+	w.Write(head[:])
 	_, err := w.Write(payload)
 	return err == nil
 }
@@ -213,15 +215,6 @@ type summed struct {
 	room []byte
 }
 
-// ReadByte makes summed an io.ByteReader for the record's length.
-func (in *summed) ReadByte() (byte, error) {
-	b, err := in.r.ReadByte()
-	if err == nil {
-		in.sum.Write([]byte{b})
-	}
-	return b, err
-}
-
 // read returns n bytes, good until the next read.
 func (in *summed) read(n int) ([]byte, error) {
 	if cap(in.room) < n {
@@ -236,15 +229,13 @@ func (in *summed) read(n int) ([]byte, error) {
 }
 
 func (in *summed) record() (kind byte, payload []byte, err error) {
-	n, err := binary.ReadUvarint(in)
+	head, err := in.read(5)
 	if err != nil {
 		return 0, nil, broken("record", err)
 	}
-	if n > recordBytesMax {
+	n := binary.BigEndian.Uint32(head)
+	if kind = head[4]; n > recordBytesMax {
 		return 0, nil, fmt.Errorf("%w: record too long", ErrSnapshot)
-	}
-	if kind, err = in.ReadByte(); err != nil {
-		return 0, nil, broken("record", err)
 	}
 	if payload, err = in.read(int(n)); err != nil {
 		return 0, nil, broken("record", err)
