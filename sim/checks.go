@@ -35,8 +35,10 @@ func newChecks(c *Cluster) *Checks {
 // observer is called for every entry that a replica of h applied.
 func (k *Checks) observer(h *Host) func(*fsm.State, fsm.Outcome) {
 	return func(s *fsm.State, o fsm.Outcome) {
-		if err := s.Check(); err != nil {
-			k.c.W.Fail("%s at index %d: %v", h.Name, o.Index, err)
+		if every := max(1, k.c.cfg.CheckEvery); o.Index%every == 0 {
+			if err := s.Check(); err != nil {
+				k.c.W.Fail("%s at index %d: %v", h.Name, o.Index, err)
+			}
 		}
 		k.c.W.Applied(h, o.Index, strconv.FormatUint(s.Hash(), 16), nil)
 		if k.first(o.Index, s.Term()) {

@@ -24,6 +24,9 @@ type ClusterConfig struct {
 	// Voters is how many agents found the cluster (--expect); Forwarders how
 	// many more there are that never vote.
 	Voters, Forwarders int
+	// CheckEvery: the whole state is checked after every so manyth entry; 0:
+	// after each. For stories whose state is large.
+	CheckEvery uint64
 	// Consensus may change the template of every agent's Raft.
 	Consensus func(*consensus.Config)
 }

@@ -118,7 +118,10 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 	s.attaching = nil
 	s.attachment = r.Attachment
 	h.inForce(s, time.Duration(r.TtlNanos))
-	h.moveV(s, lease.HolderDeadline(a.first, s.ttl), now)
+	s.attachV = lease.HolderDeadline(a.first, s.ttl)
+	if a.cmd.GetOpen() != nil || mutant.On("session-resume-v") {
+		h.moveV(s, s.attachV, now)
+	}
 	if f.Confirmed {
 		h.confirm(s)
 	} else {
@@ -198,6 +201,7 @@ func (h *Host) reconciled(s *session, p pending, f *linkpb.Proposed, now time.Du
 			h.answered(s, e, a.Result, now)
 		}
 	}
+	h.moveV(s, s.attachV, now) // every mark of a revocation is known by now
 	if s.reconcile != nil && s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Reconciled{Reconciled: out}})
 	}

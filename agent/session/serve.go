@@ -96,8 +96,9 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	s.use(q.Seq)
 	s.acknowledged(r)
 	s.beat(q.ClockNanos, now)
-	if s.ttl == 0 {
-		s.ttl = time.Duration(q.TtlNanos)
+	if s.ttl == 0 { // not known here: an older start of this agent had it
+		s.ttl = time.Duration(min(q.TtlNanos, uint64(idleTTL)))
+		s.v = min(time.Duration(min(q.DeadlineNanos, 1<<62)), now+s.ttl)
 	}
 	// Until the resume is answered no beat speaks for it: the leader may have
 	// moved it to the new attachment already.

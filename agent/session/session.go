@@ -30,6 +30,10 @@ type session struct {
 	growAfter uint64
 	changes   int // SetTTL requests in flight
 	v         time.Duration
+	// attachV is V by the resume's own sending. It counts once a reconcile has
+	// told which holds are revoked: their V stands still since the mark, which
+	// may have been told to an agent that is no more.
+	attachV time.Duration
 
 	// confirmed: on this link; beats numbered above confirmedAfter speak for it.
 	confirmed      bool
