@@ -126,12 +126,18 @@ func chaos(t *testing.T, f *fake, random *rand.Rand) {
 			}
 		}()
 	}
+	changing, own := make(chan struct{}), rand.New(rand.NewPCG(random.Uint64(), 3))
+	go func() {
+		defer close(changing)
+		changeTTL(ctx, t, s, own)
+	}()
 	for range 300 {
 		time.Sleep(time.Duration(random.IntN(int(200 * time.Millisecond))))
 		harm(f, random)
 	}
 	f.with(func() { f.away, f.silent, f.cuts = false, false, nil })
 	cancel()
+	<-changing
 	for range n {
 		<-users
 	}
@@ -146,6 +152,16 @@ func chaos(t *testing.T, f *fake, random *rand.Rand) {
 	s.mu.Unlock()
 	if err := s.Close(t.Context()); err != nil {
 		t.Errorf("close: %v", err)
+	}
+}
+
+func changeTTL(ctx context.Context, t *testing.T, s *Session, random *rand.Rand) {
+	for ctx.Err() == nil {
+		time.Sleep(time.Duration(random.IntN(int(5 * time.Second))))
+		ttl := time.Second + time.Duration(random.IntN(int(3*time.Second)))
+		if err := s.SetTTL(ctx, ttl); err != nil && ctx.Err() == nil {
+			t.Errorf("set TTL: %v", err)
+		}
 	}
 }
 

@@ -28,7 +28,6 @@ type call struct {
 // every stream until the session knows that it is gone.
 type debt struct {
 	seq   uint64
-	lock  string
 	token uint64 // of a hold that was judged lost; 0: a cancel
 	// unanswered: the acquire's own answer is outstanding, so its sequence is
 	// acknowledged only when this is settled.

@@ -95,7 +95,7 @@ type fake struct {
 	refuse     map[string]*raftlockv1.Answer // next answer by kind
 	attach     func(*raftlockv1.Attached)    // changes the next Attached
 	onRequest  func(*raftlockv1.SessionRequest)
-	promised   map[uint64]time.Duration // hold: the latest deadline sent for it
+	promised   map[uint64]time.Duration // hold: the latest deadline told for it
 }
 
 func newFake(t testing.TB) *fake {
@@ -124,6 +124,11 @@ func (f *fake) session(opts ...Option) *Session {
 	if err != nil {
 		f.t.Fatalf("open: %v", err)
 	}
+	f.t.Cleanup(func() { // of a test that failed halfway
+		s.stop()
+		s.working.Wait()
+		s.finishWith(ErrSessionEnded)
+	})
 	return s
 }
 
@@ -233,11 +238,25 @@ func (f *fake) delivered(m *raftlockv1.SessionResponse) {
 			r.delivered = true
 		}
 	}
+	standing := func(st *raftlockv1.Standing) {
+		note(st.GetSeq())
+		if st.GetState() == raftlockv1.Standing_STATE_HELD {
+			f.promise(st.Seq, reading(st.DeadlineNanos))
+		}
+	}
 	note(m.GetAttached().GetSeq())
 	note(m.GetAnswer().GetSeq())
-	note(m.GetUpdate().GetStanding().GetSeq())
-	for _, s := range m.GetReconciled().GetStandings() {
-		note(s.GetSeq())
+	standing(m.GetAnswer().GetStanding())
+	standing(m.GetUpdate().GetStanding())
+	for _, st := range m.GetReconciled().GetStandings() {
+		standing(st)
+	}
+	if v := m.GetLease(); v != nil {
+		for seq := range f.promised {
+			if st := f.seqs[seq].standing; st == nil || !st.Revoked {
+				f.promise(seq, reading(v.DeadlineNanos))
+			}
+		}
 	}
 	for _, a := range m.GetReconciled().GetAnswers() {
 		note(a.GetSeq())
@@ -401,13 +420,16 @@ func (f *fake) beat(st *fakeStream, clock time.Duration) {
 // lease tells a deadline.
 func (f *fake) lease(st *fakeStream, v time.Duration) {
 	f.v = max(f.v, v)
-	for _, l := range f.locks {
-		if r := f.seqs[l.holder]; r != nil && !r.standing.Revoked {
-			f.promised[l.holder] = max(f.promised[l.holder], v)
-		}
-	}
 	st.say(&raftlockv1.SessionResponse{Response: &raftlockv1.SessionResponse_Lease{
 		Lease: &raftlockv1.Lease{DeadlineNanos: uint64(v), ClockNanos: uint64(f.now())}}})
+}
+
+// promise notes until when a hold may be thought valid. A promise that has
+// passed is not renewed, whatever is told.
+func (f *fake) promise(seq uint64, v time.Duration) {
+	if old, before := f.promised[seq]; !before || f.now() < old {
+		f.promised[seq] = max(old, v)
+	}
 }
 
 func (f *fake) lock(name string) *fakeLock {
@@ -476,7 +498,6 @@ func (f *fake) told(seq uint64) *raftlockv1.Standing {
 		if st.DeadlineNanos == 0 {
 			st.DeadlineNanos = uint64(f.v)
 		}
-		f.promised[seq] = max(f.promised[seq], reading(st.DeadlineNanos))
 	}
 	return st
 }
@@ -559,8 +580,15 @@ func (f *fake) setTTL(st *fakeStream, r *raftlockv1.SetTTL) {
 	if f.refusal(st, "ttl", r.Seq) {
 		return
 	}
-	f.ttl = reading(r.TtlNanos)
 	rec := f.seqs[r.Seq]
+	if rec.answer == nil {
+		f.ttl = reading(r.TtlNanos)
+		v := f.now() + holdersShare(f.ttl)
+		f.v = min(f.v, v)
+		for seq, old := range f.promised {
+			f.promised[seq] = min(old, v)
+		}
+	}
 	rec.answer = &raftlockv1.Answer{Seq: r.Seq, Reason: ok, TtlNanos: r.TtlNanos}
 	f.answer(st, rec.answer)
 }

@@ -155,7 +155,7 @@ func (s *Session) obtained(ctx context.Context, l *Lock) error {
 		s.acks.add(l.seq) // it was never sent
 		return err
 	}
-	s.owe(&debt{seq: l.seq, lock: l.name, unanswered: c != nil})
+	s.owe(&debt{seq: l.seq, unanswered: c != nil})
 	return err
 }
 
@@ -340,5 +340,5 @@ func (s *Session) loseAndGiveBack(l *Lock, err error) {
 	if mutant.On("sdk-lost-release") {
 		return
 	}
-	s.owe(&debt{seq: l.seq, lock: l.name, token: l.token})
+	s.owe(&debt{seq: l.seq, token: l.token})
 }

@@ -39,7 +39,9 @@ func bubble(t *testing.T, story func(t *testing.T, f *fake, s *Session)) {
 
 func mustLock(t *testing.T, s *Session, name string) *Lock {
 	t.Helper()
-	l, err := s.Lock(t.Context(), name)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	l, err := s.Lock(ctx, name)
 	if err != nil {
 		t.Fatalf("lock: %v", err)
 	}

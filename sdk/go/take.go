@@ -138,7 +138,7 @@ func (s *Session) answeredAcquire(c *call, a *raftlockv1.Answer, now time.Durati
 	s.fail(c.lock, err)
 	refusal := a.GetReason() != raftlockv1.Reason_REASON_OK && a.GetReason() != raftlockv1.Reason_REASON_UNSPECIFIED
 	if a.GetUnknown() || !refusal || told && st.GetState() != raftlockv1.Standing_STATE_GONE {
-		s.owe(&debt{seq: c.seq, lock: c.lock.name})
+		s.owe(&debt{seq: c.seq})
 	}
 }
 
@@ -160,7 +160,7 @@ func (s *Session) answeredRelease(c *call, a *raftlockv1.Answer) {
 	default:
 		err = &Error{Reason: a.GetReason(), Detail: a.GetDetail(), Applied: AppliedUnknown}
 		if l.gone == raftlockv1.Reason_REASON_UNSPECIFIED {
-			s.owe(&debt{seq: l.seq, lock: l.name, token: l.token})
+			s.owe(&debt{seq: l.seq, token: l.token})
 		}
 	}
 	s.settle(c, err)
@@ -196,7 +196,7 @@ func (s *Session) standing(st *raftlockv1.Standing, now time.Duration) {
 func (s *Session) stray(st *raftlockv1.Standing) {
 	alive := st.GetState() == raftlockv1.Standing_STATE_WAITING || st.GetState() == raftlockv1.Standing_STATE_HELD
 	if alive && st.GetSeq() <= s.seq {
-		s.owe(&debt{seq: st.GetSeq(), lock: st.GetLock()})
+		s.owe(&debt{seq: st.GetSeq()})
 	}
 }
 
@@ -220,7 +220,7 @@ func (s *Session) holds(l *Lock, st *raftlockv1.Standing, now time.Duration) {
 	case lockHeld:
 		if st.GetToken() != l.token {
 			s.lose(l, lostFor(raftlockv1.Reason_REASON_STALE_TOKEN, "the agent names another token"))
-			s.owe(&debt{seq: l.seq, lock: l.name})
+			s.owe(&debt{seq: l.seq})
 			return
 		}
 		if !st.GetRevoked() && !l.frozen {
@@ -318,7 +318,7 @@ func (s *Session) missing(l *Lock) {
 	switch l.state {
 	case lockWaiting:
 		s.fail(l, refused(raftlockv1.Reason_REASON_NOT_WAITING, "the cluster does not know the wait"))
-		s.owe(&debt{seq: l.seq, lock: l.name})
+		s.owe(&debt{seq: l.seq})
 	case lockHeld:
 		s.loseAndGiveBack(l, lostFor(raftlockv1.Reason_REASON_NOT_HELD, "the cluster does not know the hold"))
 	}
