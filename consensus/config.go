@@ -160,7 +160,7 @@ func (c Config) raft(notify chan<- bool) *raft.Config {
 	r.NoLegacyTelemetry = true
 	r.ShutdownOnRemove = false
 	if c.Log != nil {
-		r.Logger = newHCLog(c.Log)
+		r.Logger = newHCLog(c.Log.With("component", "raft"))
 	}
 	return r
 }

@@ -254,6 +254,8 @@ func TestConfirmRoundsAreShared(t *testing.T) {
 			})
 		}
 		callers.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if len(rounds) != 6 {
 			t.Errorf("%d questions, want 3 rounds of 2", len(rounds))
 		}

@@ -140,9 +140,9 @@ func isHeartbeat(q any) bool {
 
 func call[A any](t *memTransport, to raft.ServerAddress, q any, a *A, data io.Reader) error {
 	t.mu.Lock()
-	peer := t.ends[to]
+	peer, patience := t.ends[to], t.timeout
 	t.mu.Unlock()
-	timeout := time.NewTimer(t.timeout)
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	lost := func() error {
 		select {
