@@ -11,8 +11,9 @@ import (
 // linkVersion is the one version of the link's frames so far.
 const linkVersion = 1
 
-// ErrQuestion: a question of a kind this agent does not know.
-var ErrQuestion = errors.New("unknown question")
+// ErrQuestion: a question of a kind this agent does not know, or cannot answer
+// because its disk failed.
+var ErrQuestion = errors.New("question cannot be answered")
 
 var _ link.Handler = (*Agent)(nil)
 
@@ -65,7 +66,11 @@ func (a *Agent) Answer(_ context.Context, q *linkpb.Question) (*linkpb.Answer, e
 	case *linkpb.Question_Term:
 		out.Answer = &linkpb.Answer_Term{Term: a.term()}
 	case *linkpb.Question_Founding:
-		out.Answer = &linkpb.Answer_Founding{Founding: a.boot.Answer(q.Founding)}
+		f := a.boot.Answer(q.Founding)
+		if f == nil {
+			return nil, ErrQuestion
+		}
+		out.Answer = &linkpb.Answer_Founding{Founding: f}
 	default:
 		return nil, ErrQuestion
 	}
