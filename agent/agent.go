@@ -82,8 +82,9 @@ type Agent struct {
 	decision *bootstrap.Decision
 	node     *consensus.Node
 	leading  *leading
-	past     []*leading // deposed and not yet waited for
 	linkNo   uint64
+
+	deposed sync.WaitGroup // leaderships on their way out
 }
 
 // New makes an Agent. It starts nothing.
@@ -251,14 +252,8 @@ func (a *Agent) stopRaft() error {
 		return nil
 	}
 	err := node.Close()
-	a.mu.Lock()
-	past := a.past
-	a.past = nil
-	a.mu.Unlock()
-	for _, d := range past {
-		d.wait()
-	}
-	if a.stores.Close != nil {
+	a.deposed.Wait()
+	if a.stores.Close != nil && !errors.Is(err, consensus.ErrCloseBound) {
 		err = errors.Join(err, a.stores.Close())
 	}
 	return err
@@ -304,12 +299,10 @@ func (s leaderSide) Deposed(l *consensus.Leadership) {
 	a.mu.Lock()
 	d := a.leading
 	a.leading = nil
-	if d != nil {
-		a.past = append(a.past, d)
-	}
 	a.mu.Unlock()
 	if d != nil {
 		d.close()
+		a.deposed.Go(d.wait)
 		a.cfg.Log.Info("leading no more", "term", l.Term())
 	}
 }

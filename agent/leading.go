@@ -198,7 +198,7 @@ func (d *leading) expire() {
 		d.ending(x)
 	}
 	for _, x := range holds {
-		d.table.Released(x)
+		d.table.Releasing(x)
 	}
 	d.mu.Unlock()
 	for _, x := range expired {
@@ -250,18 +250,23 @@ func (d *leading) takeBack(x lease.Hold) {
 		Session: x.Session[:], Attachment: attachment,
 		Kind: &command.Command_Release{Release: &command.Release{Hold: x.Seq, Token: x.Token}},
 	}
-	again := func() {
+	over := func(again bool) {
 		d.mu.Lock()
-		d.table.Revoke(x, 0, d.clock())
-		d.mu.Unlock()
+		defer d.mu.Unlock()
+		if again {
+			d.table.NotReleasing(x)
+		} else {
+			d.table.Released(x)
+		}
 	}
 	err := d.l.Propose(consensus.Proposal{Command: c, Vital: true, Done: func(r *command.Result, err error) {
-		if err == nil && r.Code == command.Code_CODE_SUPERSEDED {
-			again() // it moved meanwhile; its D has passed all the same
+		if err == nil {
+			// Moved meanwhile: its D has passed all the same.
+			over(r.Code == command.Code_CODE_SUPERSEDED)
 		}
 	}})
 	if err != nil {
-		again()
+		over(true)
 	}
 }
 

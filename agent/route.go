@@ -11,71 +11,143 @@ import (
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-// Routing: how long a question about the leader and a dial may take, and how
-// long to wait between tries, plus as much again at random.
+// Routing: how long a question about the leader and a dial may take.
 const (
 	askTimeout  = 500 * time.Millisecond
 	dialTimeout = time.Second
-	retryDelay  = 100 * time.Millisecond
+	// Between tries the wait doubles from the least to the most, and lies
+	// between half of that and one and a half. Every agent of the gossip pool
+	// adds its share to the most, so that however many look for a leader, the
+	// voters are asked at a bounded rate.
+	retryLeast = 50 * time.Millisecond
+	retryMost  = 250 * time.Millisecond
+	retryShare = time.Millisecond
+	// How often at least an agent looks whether its heartbeats are answered:
+	// a session with a shorter TTL may have come meanwhile.
+	staleCheckMost = 500 * time.Millisecond
+	// An agent whose leader says that it leads, and answers no heartbeat, links
+	// to it anew: the connection may hang. Each time it waits longer.
+	relinkStep = 500 * time.Millisecond
+	relinkMost = 10
 	// Asked at once when nobody is known to be a voter.
 	askedMax   = 64
 	upQueueMax = 1 << 16 // frames waiting to be sent; past it the link breaks
 )
 
+// sighting is a leader that was found: where, and of which term. The zero value
+// is none.
+type sighting struct {
+	address string
+	term    uint64
+}
+
 // route keeps one link to the leader: finds it, links, hands frames over until
 // the link breaks or goes stale, and begins again.
 func (a *Agent) route(ctx context.Context) error {
-	for ctx.Err() == nil {
-		address, _ := a.findLeader(ctx)
-		if address != "" {
-			a.linked(ctx, address)
+	r := router{a: a}
+	for tries := 0; ctx.Err() == nil; tries++ {
+		to := r.next
+		r.next = sighting{}
+		if to.address == "" {
+			to = a.findLeader(ctx)
 		}
-		delay := retryDelay + rand.N(retryDelay)
-		select {
-		case <-ctx.Done():
-		case <-time.After(delay):
+		if to.address != "" && r.linked(ctx, to) {
+			tries = 0
+		}
+		if r.next.address != "" && tries == 0 {
+			continue // found while the former link was there: no need to wait
+		}
+		if !sleep(ctx, a.retryDelay(tries)) {
+			break
 		}
 	}
 	return nil
 }
 
-// findLeader asks the others who leads and believes the highest term. A leader
-// that does not know yet that it was deposed names a lower one.
-func (a *Agent) findLeader(ctx context.Context) (address string, term uint64) {
+// retryDelay draws the wait after so many tries in vain.
+func (a *Agent) retryDelay(tries int) time.Duration {
+	most := retryMost + time.Duration(len(a.cfg.Gossip.Members()))*retryShare
+	d := min(retryLeast<<min(tries, 10), most)
+	return d/2 + rand.N(d)
+}
+
+// sleep waits; false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// findLeader asks the others who leads, and returns who says so of itself with
+// the highest term. Of two the one with the lower term does not know yet that
+// it was deposed; so it waits until a majority has answered. A server that
+// others take for the leader is asked too, and no more: until it says so itself
+// it takes no links.
+func (a *Agent) findLeader(ctx context.Context) sighting {
 	if a.ClusterID() == "" {
-		return "", 0
+		return sighting{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var mu sync.Mutex
+	type answer struct {
+		from string
+		term *linkpb.TermAnswer // nil: none came
+	}
 	var all sync.WaitGroup
-	hear := func(t *linkpb.TermAnswer, from string) {
-		mu.Lock()
-		defer mu.Unlock()
-		switch {
-		case !t.GetMember() || t.Term < term:
-		case t.Leading:
-			address, term = from, t.Term
-		case t.Term > term:
-			address, term = t.LeaderAddress, t.Term
+	defer all.Wait()
+	defer cancel()
+	answers := make(chan answer, askedMax+1)
+	asked := make(map[string]bool)
+	ask := func(to string) {
+		if to == "" || asked[to] || len(asked) > askedMax {
+			return
 		}
+		asked[to] = true
+		if to == a.cfg.Address {
+			answers <- answer{to, a.term()}
+			return
+		}
+		all.Go(func() { answers <- answer{to, a.askWhoLeads(ctx, to)} })
 	}
 	for _, to := range a.voters() {
-		if to == a.cfg.Address {
-			hear(a.term(), to)
+		ask(to)
+	}
+	majority := len(asked)/2 + 1
+	var found, told sighting
+	for heard, said := 0, 0; heard < len(asked); heard++ {
+		x := <-answers
+		if !x.term.GetMember() {
 			continue
 		}
-		all.Go(func() {
-			r, err := a.cfg.Network.Ask(ctx, to, &linkpb.Question{
-				From: a.cfg.Name, Question: &linkpb.Question_Term{Term: &linkpb.Term{}},
-			})
-			if err == nil && r.ClusterId == a.ClusterID() {
-				hear(r.GetTerm(), to)
-			}
-		})
+		said++
+		switch {
+		case x.term.Leading && x.term.Term >= found.term:
+			found = sighting{x.from, x.term.Term}
+		case x.term.Term > told.term:
+			told = sighting{x.term.LeaderAddress, x.term.Term}
+			ask(told.address)
+		}
+		if found.address != "" && said >= majority {
+			break
+		}
 	}
-	all.Wait()
-	return address, term
+	return found
+}
+
+// askWhoLeads asks one; nil when it does not answer, or is of another cluster.
+func (a *Agent) askWhoLeads(ctx context.Context, to string) *linkpb.TermAnswer {
+	r, err := a.cfg.Network.Ask(ctx, to, &linkpb.Question{
+		From: a.cfg.Name, Question: &linkpb.Question_Term{Term: &linkpb.Term{}},
+	})
+	if err != nil || r.ClusterId != a.ClusterID() {
+		return nil
+	}
+	return r.GetTerm()
 }
 
 // voters are the addresses worth asking: the Raft members where this agent is
@@ -105,8 +177,21 @@ func (a *Agent) voters() []string {
 	return out
 }
 
-// linked runs one link to the agent at address.
-func (a *Agent) linked(ctx context.Context, address string) {
+// router is what the one goroutine that routes remembers from link to link.
+type router struct {
+	a *Agent
+	// next is a leader found while the former link was there, or hinted at by
+	// a refusal.
+	next sighting
+	// term is that of the last link; again, how many links of that term have
+	// ended without an answered heartbeat.
+	term  uint64
+	again int
+}
+
+// linked runs one link, and reports whether there was one.
+func (r *router) linked(ctx context.Context, to sighting) bool {
+	a := r.a
 	a.mu.Lock()
 	a.linkNo++
 	hello := &linkpb.Hello{
@@ -115,19 +200,23 @@ func (a *Agent) linked(ctx context.Context, address string) {
 	}
 	a.mu.Unlock()
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)
-	conn, welcome, err := a.cfg.Network.Dial(dial, address, hello)
+	conn, welcome, err := a.cfg.Network.Dial(dial, to.address, hello)
 	cancel()
 	if err != nil {
-		if !errors.Is(err, link.ErrRefused) {
-			a.cfg.Log.Debug("link", "to", address, "error", err)
+		if hint := welcome.GetLeaderAddress(); errors.Is(err, link.ErrRefused) && hint != to.address {
+			r.next = sighting{address: hint}
 		}
-		return
+		a.cfg.Log.Debug("link", "to", to.address, "error", err)
+		return false
 	}
 	a.cfg.Log.Info("linked", "leader", welcome.ServerId, "term", welcome.Term)
+	if welcome.Term != r.term {
+		r.term, r.again = welcome.Term, 0
+	}
 	up := newUplink(conn)
 	var both sync.WaitGroup
 	both.Go(up.write)
-	both.Go(func() { a.watch(ctx, up) })
+	both.Go(func() { r.watch(ctx, up) })
 	a.sessions.LinkUp(up)
 	for {
 		frames, err := conn.Recv()
@@ -139,26 +228,41 @@ func (a *Agent) linked(ctx context.Context, address string) {
 	a.sessions.LinkDown()
 	up.close()
 	both.Wait()
+	return true
 }
 
-// watch closes the link when ctx ends, or when heartbeats go unanswered.
-func (a *Agent) watch(ctx context.Context, up *uplink) {
-	check := time.NewTicker(retryDelay)
-	defer check.Stop()
-	for {
+// watch closes the link when ctx ends, and when heartbeats go unanswered and
+// there is a leader to link to. Without one the link stays: a leader that was
+// cut off may be back before another is elected.
+func (r *router) watch(ctx context.Context, up *uplink) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer up.close()
+	both := context.AfterFunc(ctx, up.close)
+	defer both()
+	a := r.a
+	patience := r.patience()
+	for tries := 0; ; {
 		select {
-		case <-ctx.Done():
-			up.close()
-			return
 		case <-up.done:
 			return
-		case <-check.C:
-			if a.sessions.Stale() {
-				a.cfg.Log.Info("heartbeats unanswered; looking for the leader")
-				up.close()
-				return
-			}
+		case <-time.After(patience):
 		}
+		if !a.sessions.Stale() {
+			r.again, tries, patience = 0, 0, min(a.sessions.Patience(), staleCheckMost)
+			continue
+		}
+		found := a.findLeader(ctx)
+		if found.term > r.term || found.address != "" && found.term == r.term && tries >= r.again {
+			if found.term == r.term {
+				r.again = min(r.again+1, relinkMost)
+			}
+			a.cfg.Log.Info("heartbeats unanswered", "term", r.term, "next", found.term)
+			r.next = found
+			return
+		}
+		tries++
+		patience = a.retryDelay(tries)
 	}
 }
 

@@ -62,7 +62,6 @@ func (h *Host) refused(s *session, p pending) {
 		s.retry = true
 		return
 	}
-	h.forgetChange(s, e)
 	delete(s.entries, p.seq)
 	s.answer(&api.Answer{Seq: p.seq, Reason: api.Reason_REASON_QUEUE_FULL, Detail: "the leader's queue is full; ask again later"})
 }
@@ -168,7 +167,7 @@ func (h *Host) confirm(s *session) {
 // inForce takes in the TTL that the cluster has.
 func (h *Host) inForce(s *session, ttl time.Duration) {
 	switch {
-	case ttl == 0 || s.changes > 0:
+	case ttl == 0 || s.changing():
 	case ttl <= s.ttl || s.ttl == 0:
 		s.ttl, s.grow = ttl, 0
 	default:
@@ -183,12 +182,14 @@ func (h *Host) reconciled(s *session, p pending, f *linkpb.Proposed, now time.Du
 	}
 	r := f.Result
 	if r.Code != command.Code_CODE_OK {
+		h.up.strangers[s.id] = struct{}{}
 		h.drop(s, reason(r.Code))
 		return
 	}
 	if f.Confirmed {
 		h.confirm(s)
 		h.urgent = true
+		h.cfg.Wake()
 	} else {
 		s.retry = true
 	}
@@ -202,6 +203,11 @@ func (h *Host) reconciled(s *session, p pending, f *linkpb.Proposed, now time.Du
 		}
 	}
 	h.moveV(s, s.attachV, now) // every mark of a revocation is known by now
+	for seq := range s.reconcile {
+		if e := s.entries[seq]; e != nil && e.lost { // judged lost here, so not named
+			out.Standings = append(out.Standings, standingOf(s, e, &command.Standing{Seq: seq}))
+		}
+	}
 	if s.reconcile != nil && s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Reconciled{Reconciled: out}})
 	}
@@ -278,7 +284,6 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 		return
 	}
 	out := &api.Answer{Seq: e.seq, Reason: reason(r.Code), Detail: r.Detail}
-	h.forgetChange(s, e)
 	delete(s.entries, e.seq)
 	if c := e.cmd.GetRelease(); c != nil {
 		if held := s.entries[c.Hold]; held != nil && held.token == c.Token {

@@ -209,6 +209,11 @@ func waits(r *command.Result) bool {
 // cancelPlain gives a plain wait up in the background. Its bound is the wait's
 // own lease: past that the leader ends it anyway.
 func (h *Host) cancelPlain(a *command.PlainAcquire, ttl time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return // the wait's lease ends it
+	}
 	h.waiting.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*ttl)
 		defer cancel()

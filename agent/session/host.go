@@ -23,6 +23,12 @@ const (
 	// A grant is reported only with this much of the TTL left before V.
 	aheadFraction = 6
 	beatsKept     = 64
+
+	// Bounds of what an application may ask for; the state machine has its own.
+	ttlMin      = 200 * time.Millisecond
+	ttlMax      = 24 * time.Hour
+	sessionsMax = 1 << 16
+	entriesMax  = 10240
 )
 
 // Uplink takes frames for the leader. Send never blocks; false means that the
@@ -222,19 +228,20 @@ func (h *Host) Stale() bool {
 func (h *Host) shortestTTL() time.Duration {
 	shortest := idleTTL
 	for _, s := range h.sessions {
-		shortest = min(shortest, s.ttl)
+		shortest = min(shortest, max(s.ttl, ttlMin))
 	}
 	return shortest
 }
 
 // sendBeat speaks for every session confirmed on this link, except those whose
-// process this agent cannot vouch for now.
+// process this agent cannot vouch for now. One that is not confirmed here may
+// be so at the leader already, its answer being on the way: it is excepted too.
 func (h *Host) sendBeat(now time.Duration) {
 	h.urgent = false
 	h.beatNo++
 	b := beat{number: h.beatNo, sent: now, except: make(map[ID]struct{})}
 	for id, s := range h.sessions {
-		if s.confirmed && !s.vouched(now) {
+		if !s.vouched(now) {
 			b.except[id] = struct{}{}
 		}
 	}

@@ -20,10 +20,17 @@ func (h *Host) add(s *session, e *entry) {
 		if old.cmd == nil {
 			old.cmd = e.cmd
 		}
-		old.answered = false
-		if !old.held {
-			h.request(s, old)
+		old.answered = old.reported
+		if old.reported {
+			st := standingOf(s, old, &command.Standing{State: command.Standing_STATE_HELD, Token: old.token})
+			s.answer(&api.Answer{Seq: old.seq, Reason: api.Reason_REASON_OK, Standing: st})
+			return
 		}
+		h.request(s, old)
+		return
+	}
+	if len(s.entries) >= entriesMax {
+		s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_LIMIT, Detail: "too many requests and holds in one session"})
 		return
 	}
 	s.entries[e.seq] = e
@@ -54,6 +61,10 @@ func (h *Host) cancel(s *session, target uint64) {
 	if target == 0 {
 		return
 	}
+	if len(s.chores) >= entriesMax {
+		s.answer(&api.Answer{Seq: target, Reason: api.Reason_REASON_LIMIT, Detail: "too many cancels under way"})
+		return
+	}
 	s.use(target)
 	delete(s.entries, target)
 	h.chore(s, choreKey{kind: choreCancel, seq: target}, &command.Command{
@@ -82,12 +93,7 @@ func (h *Host) setTTL(s *session, q *api.SetTTL, now time.Duration) {
 		s.answer(&api.Answer{Reason: api.Reason_REASON_INVALID, Detail: "a change of TTL needs a sequence from 1"})
 		return
 	}
-	if ttl := time.Duration(q.TtlNanos); ttl > 0 {
-		h.shorten(s, ttl, now)
-	}
-	if s.entries[q.Seq] == nil {
-		s.changes++
-	}
+	h.shorten(s, bounded(q.TtlNanos), now)
 	h.add(s, &entry{seq: q.Seq, cmd: &command.Command{
 		Seq: q.Seq, Kind: &command.Command_SetTtl{SetTtl: &command.SetTTL{TtlNanos: q.TtlNanos}},
 	}})
@@ -109,9 +115,8 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) {
 		}
 		s.use(b.Seq)
 	}
-	for seq, e := range s.entries {
+	for seq := range s.entries {
 		if _, ok := named[seq]; !ok && (seq < q.Next || mutant.On("session-app-next")) {
-			h.forgetChange(s, e)
 			delete(s.entries, seq)
 		}
 	}
@@ -120,9 +125,12 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) {
 	h.sync(s)
 }
 
-// forgetChange keeps the count of TTL changes in flight true when an entry goes.
-func (h *Host) forgetChange(s *session, e *entry) {
-	if e.cmd.GetSetTtl() != nil {
-		s.changes--
+// changing reports that a change of TTL is not answered yet.
+func (s *session) changing() bool {
+	for _, e := range s.entries {
+		if e.cmd.GetSetTtl() != nil {
+			return true
+		}
 	}
+	return false
 }

@@ -79,7 +79,7 @@ func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, 
 	s.use(q.Seq)
 	s.acknowledged(r)
 	s.beat(q.ClockNanos, now)
-	s.ttl, s.leaseOnExit = time.Duration(q.TtlNanos), q.LeaseOnExit
+	s.ttl, s.leaseOnExit = bounded(q.TtlNanos), q.LeaseOnExit
 	s.attaching = &attaching{cmd: &command.Command{Seq: q.Seq, Kind: &command.Command_Open{Open: &command.Open{
 		SecretHash: hash[:], Agent: h.agent(), TtlNanos: q.TtlNanos, Process: peer.Process(),
 		LeaseOnExit: q.LeaseOnExit, Identity: peer.Identity(),
@@ -97,7 +97,7 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	s.acknowledged(r)
 	s.beat(q.ClockNanos, now)
 	if s.ttl == 0 { // not known here: an older start of this agent had it
-		s.ttl = time.Duration(min(q.TtlNanos, uint64(idleTTL)))
+		s.ttl = min(bounded(q.TtlNanos), idleTTL)
 		s.v = min(time.Duration(min(q.DeadlineNanos, 1<<62)), now+s.ttl)
 	}
 	// Until the resume is answered no beat speaks for it: the leader may have
@@ -119,6 +119,9 @@ func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*se
 	}
 	s := h.sessions[ID(id)]
 	if s == nil {
+		if len(h.sessions) >= sessionsMax {
+			return nil, hash, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions as it keeps")
+		}
 		s = newSession(ID(id))
 		s.secretHash, s.peer, s.identity = hash, peer, peer.Identity()
 		h.sessions[s.id] = s
@@ -189,6 +192,12 @@ func (h *Host) exit(s *session) {
 
 func (h *Host) agent() *command.Agent {
 	return &command.Agent{Name: h.cfg.Agent, Incarnation: h.cfg.Incarnation}
+}
+
+// bounded is a TTL that an application named, as far as deadlines may be
+// reckoned with it. Whether it may have it is the state machine's to say.
+func bounded(nanos uint64) time.Duration {
+	return min(max(time.Duration(min(nanos, uint64(ttlMax))), ttlMin), ttlMax)
 }
 
 // use notes that a sequence was seen.

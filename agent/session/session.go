@@ -28,7 +28,6 @@ type session struct {
 	ttl       time.Duration
 	grow      time.Duration
 	growAfter uint64
-	changes   int // SetTTL requests in flight
 	v         time.Duration
 	// attachV is V by the resume's own sending. It counts once a reconcile has
 	// told which holds are revoked: their V stands still since the mark, which
