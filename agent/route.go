@@ -26,8 +26,8 @@ const (
 	// a session with a shorter TTL may have come meanwhile.
 	staleCheckMost = 500 * time.Millisecond
 	// An agent whose leader says that it leads, and answers no heartbeat, links
-	// to it anew: the connection may hang. Each time it waits longer.
-	relinkStep = 500 * time.Millisecond
+	// to it anew: the connection may hang. Each time it looks once more before
+	// it does, up to so many times.
 	relinkMost = 10
 	// Asked at once when nobody is known to be a voter.
 	askedMax   = 64
@@ -216,7 +216,9 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 	up := newUplink(conn)
 	var both sync.WaitGroup
 	both.Go(up.write)
-	both.Go(func() { r.watch(ctx, up) })
+	live, end := context.WithCancel(ctx)
+	defer end()
+	both.Go(func() { r.watch(live, up) })
 	a.sessions.LinkUp(up)
 	for {
 		frames, err := conn.Recv()
@@ -226,6 +228,7 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 		a.sessions.Receive(frames)
 	}
 	a.sessions.LinkDown()
+	end()
 	up.close()
 	both.Wait()
 	return true
@@ -235,34 +238,28 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 // there is a leader to link to. Without one the link stays: a leader that was
 // cut off may be back before another is elected.
 func (r *router) watch(ctx context.Context, up *uplink) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	defer up.close()
-	both := context.AfterFunc(ctx, up.close)
-	defer both()
-	a := r.a
-	patience := r.patience()
-	for tries := 0; ; {
-		select {
-		case <-up.done:
-			return
-		case <-time.After(patience):
-		}
-		if !a.sessions.Stale() {
-			r.again, tries, patience = 0, 0, min(a.sessions.Patience(), staleCheckMost)
+	sessions := r.a.sessions
+	tries, patience := 0, min(sessions.Patience(), staleCheckMost)
+	for sleep(ctx, patience) {
+		if !sessions.Stale() {
+			r.again, tries, patience = 0, 0, min(sessions.Patience(), staleCheckMost)
 			continue
 		}
-		found := a.findLeader(ctx)
-		if found.term > r.term || found.address != "" && found.term == r.term && tries >= r.again {
+		found := r.a.findLeader(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if found.term > r.term || found.term == r.term && tries >= r.again {
 			if found.term == r.term {
 				r.again = min(r.again+1, relinkMost)
 			}
-			a.cfg.Log.Info("heartbeats unanswered", "term", r.term, "next", found.term)
+			r.a.cfg.Log.Info("heartbeats unanswered", "term", r.term, "next", found.term)
 			r.next = found
 			return
 		}
 		tries++
-		patience = a.retryDelay(tries)
+		patience = r.a.retryDelay(tries)
 	}
 }
 
