@@ -226,6 +226,13 @@ func (k *downlink) proposed(p *linkpb.Propose) bool {
 	if a := agentOf(c); a != nil && a.Incarnation != k.hello.Incarnation {
 		return false // an agent attaches sessions to itself only
 	}
+	if complaint := command.Valid(c); complaint != "" {
+		// Not only useless: one string that is not UTF-8 spoils its whole entry.
+		k.send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: &command.Result{
+			Code: command.Code_CODE_INVALID, Detail: complaint,
+		}}))
+		return true
+	}
 	if k.replaced() && !mutant.On("agent-replaced") {
 		return false
 	}

@@ -1,6 +1,9 @@
 package fsm
 
-import "github.com/raftlock/raftlock/fsm/command"
+import (
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
+)
 
 func (s *State) establish(term uint64, e *command.Establish) *command.Result {
 	if s.clusterID != "" && s.clusterID != e.ClusterId {
@@ -11,7 +14,8 @@ func (s *State) establish(term uint64, e *command.Establish) *command.Result {
 }
 
 // jumpTokens leaps over every token that a history cut off by a recovery may
-// have given out (I2).
+// have given out (I2), and over every attachment: agents may still name those
+// of the lost history, and a late end must not match another session's.
 func (s *State) jumpTokens(j *command.JumpTokens) *command.Result {
 	const secondsMax = command.TokenLimit >> 21
 	next := s.token + command.TokenJump
@@ -22,6 +26,9 @@ func (s *State) jumpTokens(j *command.JumpTokens) *command.Result {
 		return refuse(command.Code_CODE_INVALID, "unix_seconds: tokens must stay below 2^53")
 	}
 	s.token = next
+	if !mutant.On("fsm-jump-attachments") {
+		s.attachments = max(s.attachments+command.TokenJump, j.UnixSeconds<<21)
+	}
 	return ok()
 }
 

@@ -88,6 +88,7 @@ func (m *model) command(term uint64, c *command.Command) *command.Result {
 		return code(command.Code_CODE_OK)
 	case *command.Command_JumpTokens:
 		m.token = max(m.token+1<<40, k.JumpTokens.UnixSeconds*(1<<21))
+		m.attached = max(m.attached+1<<40, k.JumpTokens.UnixSeconds*(1<<21))
 		return code(command.Code_CODE_OK)
 	case *command.Command_SetVersion:
 		m.version = max(m.version, k.SetVersion.Version)

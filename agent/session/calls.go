@@ -46,6 +46,9 @@ type call struct {
 // and waits for its result. It is asked again over every new link until ctx
 // ends.
 func (h *Host) Propose(ctx context.Context, c *command.Command) (*command.Result, error) {
+	if complaint := command.Valid(c); complaint != "" {
+		return &command.Result{Code: command.Code_CODE_INVALID, Detail: complaint}, nil
+	}
 	x := &call{cmd: c}
 	if err := h.run(ctx, x); err != nil {
 		return nil, err

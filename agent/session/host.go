@@ -28,7 +28,7 @@ const (
 	ttlMin      = 200 * time.Millisecond
 	ttlMax      = 24 * time.Hour
 	sessionsMax = 1 << 16
-	entriesMax  = 10240
+	entriesMax  = command.NamedMax // one reconcile names them all
 )
 
 // Uplink takes frames for the leader. Send never blocks; false means that the

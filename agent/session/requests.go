@@ -50,10 +50,14 @@ func (h *Host) acquire(s *session, q *api.Acquire) {
 		a.Metadata = append(a.Metadata, &command.Pair{Key: k, Value: v})
 	}
 	slices.SortFunc(a.Metadata, func(x, y *command.Pair) int { return cmp.Compare(x.Key, y.Key) })
-	h.add(s, &entry{
-		seq: q.Seq, acquire: true, lock: q.Lock,
-		cmd: &command.Command{Seq: q.Seq, Kind: &command.Command_Acquire{Acquire: a}},
-	})
+	c := &command.Command{Session: s.id[:], Seq: q.Seq, Attachment: max(1, s.attachment), Kind: &command.Command_Acquire{Acquire: a}}
+	if complaint := command.Valid(c); complaint != "" {
+		// Said here, so that it never travels: a link cannot carry every string.
+		s.use(q.Seq)
+		s.answer(&api.Answer{Seq: q.Seq, Reason: api.Reason_REASON_INVALID, Detail: complaint})
+		return
+	}
+	h.add(s, &entry{seq: q.Seq, acquire: true, lock: q.Lock, cmd: c})
 }
 
 // cancel undoes an acquire whatever became of it, and is kept until applied.

@@ -2065,7 +2065,8 @@ func (x *PlainCancel) GetRequestId() string {
 	return ""
 }
 
-// JumpTokens sets the counter to max(counter + 2^40, unix seconds * 2^21).
+// JumpTokens sets the token counter to max(counter + 2^40, unix seconds * 2^21),
+// and the counter of attachments likewise.
 type JumpTokens struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	UnixSeconds   uint64                 `protobuf:"varint,1,opt,name=unix_seconds,json=unixSeconds,proto3" json:"unix_seconds,omitempty"`
