@@ -97,17 +97,17 @@ func (h *Host) endReason(s *session) api.Reason {
 func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Duration) {
 	r, a := f.Result, s.attaching
 	if a == nil || a.cmd.Seq != p.seq {
-		// A newer resume took its place. Nothing here may be vouched for
-		// under this answer.
-		if f.Confirmed {
-			s.confirmed = false
+		// A newer resume took its place, or it was asked twice. Nothing here
+		// may be vouched for under another attachment than this agent's.
+		if f.Confirmed && (a != nil || r.Attachment != s.attachment) {
+			s.confirmed, s.retry = false, true
 		}
 		return
 	}
 	out := &api.Attached{Seq: p.seq, Reason: reason(r.Code), Detail: r.Detail, ClockNanos: uint64(now)}
-	if r.Code == command.Code_CODE_OK && r.Incarnation != h.cfg.Incarnation {
+	if r.Code == command.Code_CODE_OK && (r.Incarnation != h.cfg.Incarnation || r.Attachment < s.attachment) {
 		// The answer of once, made through another start of this agent or
-		// another host: the client resumes.
+		// another host, or older than what is attached: the client resumes.
 		out.Reason = api.Reason_REASON_SUPERSEDED
 	}
 	if out.Reason != api.Reason_REASON_OK {
@@ -120,12 +120,13 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 	s.attachV = lease.HolderDeadline(a.first, s.ttl)
 	if a.cmd.GetOpen() != nil || mutant.On("session-resume-v") {
 		h.moveV(s, s.attachV, now)
+		if f.Confirmed {
+			h.confirm(s)
+		}
 	}
-	if f.Confirmed {
-		h.confirm(s)
-	} else {
-		s.retry = true
-	}
+	// A resume is confirmed by the reconcile after it: a heartbeat must not
+	// move V before that has told which holds are revoked.
+	s.retry = !s.confirmed
 	out.DeadlineNanos, out.TtlNanos = uint64(s.v), uint64(s.ttl)
 	if s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})

@@ -125,7 +125,7 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) {
 		}
 	}
 	s.next = max(s.next, q.Next)
-	s.reconcile = named
+	s.reconcile, s.listed = named, true
 	h.sync(s)
 }
 

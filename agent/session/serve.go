@@ -79,7 +79,7 @@ func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, 
 	s.use(q.Seq)
 	s.acknowledged(r)
 	s.beat(q.ClockNanos, now)
-	s.ttl, s.leaseOnExit = bounded(q.TtlNanos), q.LeaseOnExit
+	s.ttl, s.leaseOnExit, s.listed = bounded(q.TtlNanos), q.LeaseOnExit, true
 	s.attaching = &attaching{cmd: &command.Command{Seq: q.Seq, Kind: &command.Command_Open{Open: &command.Open{
 		SecretHash: hash[:], Agent: h.agent(), TtlNanos: q.TtlNanos, Process: peer.Process(),
 		LeaseOnExit: q.LeaseOnExit, Identity: peer.Identity(),

@@ -21,7 +21,15 @@ type session struct {
 	// attachment is 0 until the first open or resume is answered.
 	attachment uint64
 	attaching  *attaching // an open or resume not yet answered
-	retry      bool       // sync again at the next tick
+	// The newest open or resume that was sent, and when first: repeated, it is
+	// answered with what it did once, which is when the leader heard of it.
+	attachSeq   uint64
+	attachFirst time.Duration
+	// listed: all that the application believes is known here. Where it is not,
+	// an older start of this agent had the session, and its holds are unknown
+	// until the application's list comes.
+	listed bool
+	retry  bool // sync again at the next tick
 
 	// ttl is what V is reckoned with: never above what the cluster's D is
 	// reckoned with. grow is what it becomes for beats numbered above growAfter.
@@ -136,14 +144,16 @@ func (h *Host) sync(s *session) {
 	}
 	s.retry = false
 	if a := s.attaching; a != nil {
-		if a.first == 0 {
-			a.first = h.cfg.Clock()
-		}
+		s.began(a, h.cfg.Clock())
 		c := s.command(a.cmd)
 		h.propose(c, pending{session: s.id, what: proposeAttach, seq: c.Seq})
 		return
 	}
 	if s.attachment == 0 {
+		return
+	}
+	if !s.listed && !mutant.On("session-unlisted") {
+		h.sendChores(s) // a list made of nothing would give its holds away
 		return
 	}
 	r := &command.Reconcile{Next: s.next}
@@ -157,6 +167,14 @@ func (h *Host) sync(s *session) {
 	}
 	h.proposeFor(s, &command.Command{Kind: &command.Command_Reconcile{Reconcile: r}}, pending{what: proposeReconcile})
 	h.sendChores(s)
+}
+
+// began notes when an open or resume was first sent.
+func (s *session) began(a *attaching, now time.Duration) {
+	if s.attachSeq != a.cmd.Seq || s.attachFirst == 0 || mutant.On("session-first-sending") {
+		s.attachSeq, s.attachFirst = a.cmd.Seq, now
+	}
+	a.first = s.attachFirst
 }
 
 // proposeFor sends one of s's commands under its current attachment.
