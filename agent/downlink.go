@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/fsm"
@@ -71,7 +72,9 @@ func (d *leading) register(k *downlink) bool {
 		d.forget(old)
 	}
 	d.links[k.hello.Incarnation] = k
-	d.table.Unlink(k.hello.Incarnation)
+	if !mutant.On("agent-unlink") {
+		d.table.Unlink(k.hello.Incarnation)
+	}
 	return true
 }
 
@@ -236,10 +239,15 @@ func (k *downlink) proposed(p *linkpb.Propose) bool {
 	if k.replaced() && !mutant.On("agent-replaced") {
 		return false
 	}
-	err := k.d.l.Propose(consensus.Proposal{
+	proposal := consensus.Proposal{
 		Command: c, Vital: vital(c),
 		Done: func(r *command.Result, err error) { k.answer(p.Id, c, r, err) },
-	})
+	}
+	err := k.d.l.Propose(proposal)
+	for err == consensus.ErrQueueFull && mutant.On("agent-reader-blocks") {
+		time.Sleep(time.Millisecond)
+		err = k.d.l.Propose(proposal)
+	}
 	switch err {
 	case nil:
 	case consensus.ErrQueueFull:

@@ -21,6 +21,10 @@ func (s *State) acquire(x *session, seq uint64, a *command.Acquire) *command.Res
 	}
 	l, held := s.lock(a.Lock)
 	switch {
+	case held && l.holder.session == x.id && mutant.On("fsm-reentry"):
+		again := s.standing(l.holder)
+		again.Seq = seq
+		return standingResult(again)
 	case held && a.Try:
 		return s.goneResult(s.useUp(x, u, command.Gone_GONE_REFUSED))
 	case x.claims() >= command.ClaimsMax, l.waiters >= command.WaitersMax, s.tokensShort():

@@ -9,6 +9,7 @@ import (
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
 )
 
 // Serve runs one application's stream until it breaks, ctx ends or the session
@@ -182,7 +183,7 @@ func (h *Host) exit(s *session) {
 	}
 	s.exited = true
 	h.urgent = true // the next beat excepts it
-	if !s.leaseOnExit {
+	if !s.leaseOnExit && (s.attachment != 0 || !mutant.On("session-exit-opening")) {
 		h.chore(s, choreKey{kind: choreEnd}, &command.Command{
 			Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXITED}},
 		})

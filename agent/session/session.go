@@ -130,7 +130,9 @@ func (s *session) command(c *command.Command) *command.Command {
 	if s.attaching == nil || c.GetOpen() == nil && c.GetResume() == nil {
 		c.Attachment = s.attachment
 	}
-	c.AckMark, c.AckAbove = s.ackMark, s.ackAbove
+	if !mutant.On("session-ack") {
+		c.AckMark, c.AckAbove = s.ackMark, s.ackAbove
+	}
 	s.ackTold, s.ackAboveTold = s.ackMark, len(s.ackAbove)
 	return c
 }
