@@ -71,7 +71,7 @@ func (s *State) release(x *session, seq uint64, r *command.Release) *command.Res
 		s.lose(x, u, why, reason)
 	}
 	if seq == 0 || x.answers >= command.AnswersHardMax {
-		return answerResult(a)
+		return answerResult(x, a)
 	}
 	return s.cache(x, seq, a)
 }

@@ -88,7 +88,7 @@ func appendUse(b []byte, u *use) []byte {
 	case useAnswered:
 		a := u.more.answer
 		b = append(b, byte(a.kind), byte(a.code))
-		b = appendUvarints(b, a.attachment, a.incarnation, a.ttl)
+		b = appendUvarints(b, a.attachment, a.incarnation)
 	}
 	return b
 }
@@ -202,7 +202,7 @@ func (d *decoder) use() *use {
 		u.lock, u.gone = d.string(), d.byte()
 	case useAnswered:
 		a := answer{kind: answerKind(d.byte()), code: command.Code(d.byte())}
-		a.attachment, a.incarnation, a.ttl = d.uvarint(), d.uvarint(), d.uvarint()
+		a.attachment, a.incarnation = d.uvarint(), d.uvarint()
 		u.more = &more{answer: a}
 	case useAcked:
 	default:

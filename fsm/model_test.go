@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/raftlock/raftlock/fsm/command"
 )
 
@@ -151,7 +153,7 @@ func (m *model) open(x *modelSession, c *command.Command, o *command.Open) *comm
 		case !bytes.Equal(x.secret, o.SecretHash):
 			return code(command.Code_CODE_WRONG_SECRET)
 		case d.kind == "open" && !x.acked[c.Seq]:
-			return d.result
+			return x.once(d)
 		}
 		return code(command.Code_CODE_EXISTS)
 	}
@@ -206,6 +208,15 @@ func kindName(c *command.Command) string {
 	return ""
 }
 
+// once is the answer of once, with the TTL that is in force.
+func (x *modelSession) once(d modelDone) *command.Result {
+	r := proto.CloneOf(d.result)
+	if r.TtlNanos != 0 {
+		r.TtlNanos = x.ttl
+	}
+	return r
+}
+
 // again is I5: what a sequence that is not new is answered.
 func (m *model) again(x *modelSession, c *command.Command) *command.Result {
 	if c.Seq == 0 {
@@ -229,7 +240,7 @@ func (m *model) again(x *modelSession, c *command.Command) *command.Result {
 		}
 		return r
 	case used:
-		return d.result
+		return x.once(d)
 	}
 	return nil
 }
@@ -497,7 +508,7 @@ func (m *model) reconcile(x *modelSession, r *command.Reconcile) *command.Result
 	out := code(command.Code_CODE_OK)
 	for _, b := range r.Named {
 		if d, used := x.done[b.Seq]; used && d.kind != "acquire" {
-			out.Answered = append(out.Answered, &command.Answered{Seq: b.Seq, Result: d.result})
+			out.Answered = append(out.Answered, &command.Answered{Seq: b.Seq, Result: x.once(d)})
 			continue
 		}
 		st := m.seqStanding(x, b.Seq)

@@ -29,7 +29,7 @@ func (s *State) open(c *command.Command, o *command.Open) *command.Result {
 	})
 	a := attachedAnswer(answerOpen, x)
 	if s.use(x.id, c.Seq) != nil {
-		return answerResult(a) // acknowledged its own sequence: wants no repetition
+		return answerResult(x, a) // acknowledged its own sequence: wants no repetition
 	}
 	return s.cache(x, c.Seq, a)
 }
@@ -44,7 +44,7 @@ func (s *State) reopen(x *session, c *command.Command, o *command.Open) *command
 		return refuse(command.Code_CODE_WRONG_SECRET, "the session exists and has another secret")
 	}
 	if u := s.use(x.id, c.Seq); u != nil && u.kind == useAnswered && u.more.answer.kind == answerOpen {
-		return answerResult(u.more.answer)
+		return answerResult(x, u.more.answer)
 	}
 	return refuse(command.Code_CODE_EXISTS, "the session exists: resume it")
 }
@@ -100,7 +100,7 @@ func (s *State) nextAttachment() uint64 {
 func attachedAnswer(kind answerKind, x *session) answer {
 	return answer{
 		kind: kind, code: command.Code_CODE_OK,
-		attachment: x.attachment, incarnation: x.incarnation, ttl: x.ttl,
+		attachment: x.attachment, incarnation: x.incarnation,
 	}
 }
 
@@ -115,7 +115,7 @@ func (s *State) setTTL(x *session, seq uint64, t *command.SetTTL) *command.Resul
 	s.emit(Event{
 		Kind: EventTTL, Session: x.id, Attachment: x.attachment, Incarnation: x.incarnation, TTLNanos: x.ttl,
 	})
-	return s.cache(x, seq, answer{kind: answerTTL, code: command.Code_CODE_OK, ttl: x.ttl})
+	return s.cache(x, seq, answer{kind: answerTTL, code: command.Code_CODE_OK})
 }
 
 // join adds a process, or learns the new id of one that is in it already (an
@@ -149,7 +149,7 @@ func (s *State) join(c *command.Command, j *command.Join) *command.Result {
 	return attachedResult(x)
 }
 
-func attachedResult(x *session) *command.Result { return answerResult(attachedAnswer(0, x)) }
+func attachedResult(x *session) *command.Result { return answerResult(x, attachedAnswer(0, x)) }
 
 // leave takes a process out. The last one ends the session, unless it was
 // opened to leave its lease to run out.

@@ -57,7 +57,7 @@ func (s *State) reconciled(x *session, r *command.Reconcile) *command.Result {
 	for _, b := range r.Named {
 		u := s.use(x.id, b.GetSeq())
 		if u != nil && u.kind == useAnswered {
-			out.Answered = append(out.Answered, &command.Answered{Seq: u.seq, Result: answerResult(u.more.answer)})
+			out.Answered = append(out.Answered, &command.Answered{Seq: u.seq, Result: answerResult(x, u.more.answer)})
 			continue
 		}
 		st := s.standingOf(x, b.GetSeq())

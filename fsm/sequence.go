@@ -98,7 +98,7 @@ func (s *State) repeated(x *session, seq uint64, kind answerKind) *command.Resul
 	case u.kind == useGone && kind == 0:
 		return s.goneResult(u)
 	case u.kind == useAnswered && u.more.answer.kind == kind:
-		return answerResult(u.more.answer)
+		return answerResult(x, u.more.answer)
 	}
 	return refuse(command.Code_CODE_USED_UP, "the sequence was used by another kind of request")
 }
@@ -133,11 +133,14 @@ func (s *State) cache(x *session, seq uint64, a answer) *command.Result {
 		x.answers++
 		s.put(&use{session: x.id, seq: seq, kind: useAnswered, more: &more{answer: a}})
 	}
-	return answerResult(a)
+	return answerResult(x, a)
 }
 
-func answerResult(a answer) *command.Result {
-	r := &command.Result{Code: a.code, Attachment: a.attachment, Incarnation: a.incarnation, TtlNanos: a.ttl}
+func answerResult(x *session, a answer) *command.Result {
+	r := &command.Result{Code: a.code, Attachment: a.attachment, Incarnation: a.incarnation}
+	if a.kind != answerRelease {
+		r.TtlNanos = x.ttl
+	}
 	switch a.code {
 	case command.Code_CODE_NOT_HELD:
 		r.Detail = detailNotHeld

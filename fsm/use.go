@@ -58,12 +58,13 @@ type more struct {
 type pair struct{ key, value string }
 
 // answer is a cached result. Details are not kept: they follow from the code.
+// Nor is the TTL: an answer of once tells the one in force, since deadlines are
+// reckoned with what answers tell, and a former, longer one would outlast D.
 type answer struct {
 	kind        answerKind
 	code        command.Code
 	attachment  uint64
 	incarnation uint64
-	ttl         uint64
 }
 
 // answerKind tells the kinds of request whose answers are cached.

@@ -82,6 +82,7 @@ func (m *model) renew(id ID, ttl, now time.Duration) bool {
 		return false
 	}
 	if s.disputed = s.disputed || s.ending; s.ending {
+		s.ttl = ttl
 		return false
 	}
 	s.d, s.ttl = max(s.d, now+reach(ttl)), ttl
@@ -94,6 +95,7 @@ func (m *model) changeTTL(id ID, ttl, now time.Duration) bool {
 		return false
 	}
 	if s.disputed = s.disputed || s.ending; s.ending {
+		s.ttl = ttl
 		return false
 	}
 	heard := max(now, s.d-reach(s.ttl))

@@ -112,7 +112,7 @@ func (t *Table) Renew(id ID, ttl, now time.Duration) bool {
 		return false
 	}
 	if s.ending {
-		s.disputed = true
+		s.disputed, s.ttl = true, ttl
 		return false
 	}
 	t.settle(s, max(s.d, Deadline(t.in(now), ttl)))
@@ -131,7 +131,7 @@ func (t *Table) ChangeTTL(id ID, ttl, now time.Duration) bool {
 		return false
 	}
 	if s.ending {
-		s.disputed = true
+		s.disputed, s.ttl = true, ttl // what NotEnding reckons with
 		return false
 	}
 	base := max(t.in(now), s.deadline()-span(s.ttl))

@@ -2327,7 +2327,7 @@ type Result struct {
 	// Open, resume: the attachment made, and the incarnation it belongs to.
 	Attachment  uint64 `protobuf:"varint,3,opt,name=attachment,proto3" json:"attachment,omitempty"`
 	Incarnation uint64 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// Open, resume, set-ttl: the TTL in force.
+	// Open, resume, set-ttl: the TTL in force, also in an answer of once.
 	TtlNanos uint64 `protobuf:"varint,5,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
 	// Acquire, cancel: one. Reconcile: one for each named sequence that is not
 	// in answered, same order.
