@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -28,10 +29,13 @@ type App struct {
 
 	mu      sync.Mutex // guards the rest
 	session *raftlock.Session
+	opens   int
+	ttl     time.Duration // the longest that this session asked for
 	handles []*Handle
 	waiting int // Lock calls under way
 	streams map[*Pipe[*api.SessionRequest, *api.SessionResponse]]struct{}
-	paused  bool
+	gate    chan struct{} // non-nil while stopped, closed by Continue
+	stirred time.Duration // the last Stop or Continue
 	owned   sync.WaitGroup
 }
 
@@ -41,10 +45,12 @@ type Handle struct {
 	Lock  *raftlock.Lock
 	Name  string
 	Token uint64
-	// Given up by the application itself.
-	mu       sync.Mutex
-	unlocked bool
+
+	mu       sync.Mutex // guards the rest
+	unlocked bool       // given up by the application itself
 }
+
+func (h *Handle) grant() (holder, lock string, token uint64) { return h.App.Name, h.Name, h.Token }
 
 // StartApp starts a process on m's host. It opens nothing yet.
 func (c *Cluster) StartApp(m *Member, name string) *App {
@@ -70,16 +76,85 @@ func (c *Cluster) Apps() []*App {
 func (a *App) Open(ctx context.Context, ttl time.Duration) error {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
+	a.mu.Lock()
+	a.opens++
+	purpose := fmt.Sprintf("app/%s/%d", a.Name, a.opens)
+	a.mu.Unlock()
+	random := &noted{Reader: randReader{a.m.c.W.Rand(purpose)}}
 	s, err := raftlock.NewSession(ctx,
 		raftlock.WithDialer(a.dial), raftlock.WithClock(a.m.Host.Clock()), raftlock.WithTTL(ttl),
-		raftlock.WithRand(randReader{a.m.c.W.Rand("app/" + a.Name)}))
+		raftlock.WithRand(random))
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
-	a.session = s
+	a.session, a.ttl = s, ttl
 	a.mu.Unlock()
+	a.m.c.Checks.opened(random.first, a, s)
 	return nil
+}
+
+// SetTTL changes the session's TTL.
+func (a *App) SetTTL(ctx context.Context, ttl time.Duration) error {
+	ctx, cancel := a.within(ctx)
+	defer cancel()
+	a.mu.Lock()
+	s := a.session
+	a.ttl = max(a.ttl, ttl)
+	a.mu.Unlock()
+	return s.SetTTL(ctx, ttl)
+}
+
+// noted keeps the first 16 bytes that were read: the session's id.
+type noted struct {
+	io.Reader
+	once  sync.Once
+	first [16]byte
+}
+
+func (n *noted) Read(p []byte) (int, error) {
+	k, err := n.Reader.Read(p)
+	n.once.Do(func() { copy(n.first[:], p[:k]) })
+	return k, err
+}
+
+// Stop is SIGSTOP as far as anybody outside can see: nothing leaves the process
+// and nothing enters it until Continue. What it believes goes by its clock.
+func (a *App) Stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gate == nil {
+		a.gate = make(chan struct{})
+	}
+	a.stirred = a.m.c.W.Now()
+}
+
+// Continue undoes Stop.
+func (a *App) Continue() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gate != nil {
+		close(a.gate)
+		a.gate = nil
+	}
+	a.stirred = a.m.c.W.Now()
+}
+
+// running waits while the process is stopped.
+func (a *App) running() {
+	for {
+		a.mu.Lock()
+		gate := a.gate
+		a.mu.Unlock()
+		if gate == nil {
+			return
+		}
+		select {
+		case <-gate:
+		case <-a.ctx.Done():
+			return
+		}
+	}
 }
 
 // within ends a call's context with the process.
@@ -122,8 +197,17 @@ type clientStream struct {
 	p *Pipe[*api.SessionRequest, *api.SessionResponse]
 }
 
-func (s clientStream) Send(r *api.SessionRequest) error    { return s.p.Send(r) }
-func (s clientStream) Recv() (*api.SessionResponse, error) { return s.p.Recv() }
+func (s clientStream) Send(r *api.SessionRequest) error {
+	s.a.running()
+	return s.p.Send(r)
+}
+
+func (s clientStream) Recv() (*api.SessionResponse, error) {
+	m, err := s.p.Recv()
+	s.a.running()
+	return m, err
+}
+
 func (s clientStream) Close() error {
 	s.a.mu.Lock()
 	delete(s.a.streams, s.p)
@@ -181,6 +265,7 @@ func (a *App) acquire(ctx context.Context, name string, do func(context.Context,
 	a.mu.Lock()
 	a.waiting--
 	a.mu.Unlock()
+	a.ended(ctx, "lock "+name)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +289,22 @@ func (h *Handle) Unlock(ctx context.Context) error {
 	h.mu.Unlock()
 	ctx, cancel := h.App.within(ctx)
 	defer cancel()
-	return h.Lock.Unlock(ctx)
+	err := h.Lock.Unlock(ctx)
+	h.App.ended(ctx, "unlock "+h.Name)
+	if err == nil {
+		h.App.m.c.Checks.released(h.Token)
+	}
+	return err
+}
+
+// overrunMax is how much later than its context a call may end.
+const overrunMax = 50 * time.Millisecond
+
+// ended holds a call to its context.
+func (a *App) ended(ctx context.Context, what string) {
+	if d, ok := ctx.Deadline(); ok && ctx.Err() != nil && a.Alive() && time.Since(d) > overrunMax {
+		a.m.c.W.Fail("%s: %s ended %v after its context", a.Name, what, time.Since(d))
+	}
 }
 
 // Valid is what the application would see now: a dead one sees nothing.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -66,6 +67,7 @@ func NewCluster(w *World, cfg ClusterConfig) *Cluster {
 		c.Forwarders = append(c.Forwarders, c.addMember(fmt.Sprintf("f%d", i+1)))
 	}
 	w.OnRestart(func(h *Host) {
+		c.Checks.disturb(0)
 		for _, m := range c.Members() {
 			if m.Host == h {
 				m.start()
@@ -141,9 +143,10 @@ func (m *Member) start() {
 	ctx := h.Context()
 	a, err := agent.New(cfg)
 	if err != nil {
-		if ctx.Err() == nil {
+		if !errors.Is(err, ErrIO) && !errors.Is(err, ErrNoSpace) && ctx.Err() == nil {
 			c.W.Fail("%s: new agent: %v", h.Name, err)
 		}
+		m.supervise(ctx, err)
 		return
 	}
 	done := make(chan struct{})
@@ -156,18 +159,28 @@ func (m *Member) start() {
 		defer close(done)
 		err := a.Run(ctx)
 		<-before // an older incarnation may still be on its way out
-		if err != nil && ctx.Err() == nil {
-			// Fail-stop: the process exits, and its supervisor starts it again.
-			c.W.Logf("%s: agent stopped: %v", h.Name, err)
-			h.Crash()
-			h.RestartAfter(time.Second)
+		if err != nil {
+			m.supervise(ctx, err)
 		}
 	}()
 }
 
+// supervise is what follows when the process exits by itself (fail-stop): its
+// supervisor starts it again.
+func (m *Member) supervise(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	m.c.W.Logf("%s: agent stopped: %v", m.Host.Name, err)
+	m.c.Checks.count("fail-stops")
+	m.c.Checks.disturb(0)
+	m.Host.Crash()
+	m.Host.RestartAfter(time.Second)
+}
+
 // logger writes what agents log into the history.
 func (c *Cluster) logger(h *Host) *slog.Logger {
-	return slog.New(slog.NewTextHandler(historyWriter{c.W, h}, &slog.HandlerOptions{
+	return slog.New(watchful{c, h, slog.NewTextHandler(historyWriter{c.W, h}, &slog.HandlerOptions{
 		Level: slog.LevelInfo,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -175,7 +188,34 @@ func (c *Cluster) logger(h *Host) *slog.Logger {
 			}
 			return a
 		},
-	}))
+	})})
+}
+
+// watchful looks for what agents tell the checkers by their logs: who leads a
+// term, and that a link was made.
+type watchful struct {
+	c *Cluster
+	h *Host
+	slog.Handler
+}
+
+func (l watchful) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return watchful{l.c, l.h, l.Handler.WithAttrs(attrs)}
+}
+
+func (l watchful) Handle(ctx context.Context, r slog.Record) error {
+	switch r.Message {
+	case "leading":
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "term" {
+				l.c.W.Leader(a.Value.Uint64(), l.h)
+			}
+			return true
+		})
+	case "linked":
+		l.c.Checks.count("links")
+	}
+	return l.Handler.Handle(ctx, r)
 }
 
 type historyWriter struct {

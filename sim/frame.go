@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -105,7 +106,9 @@ func (w *World) emit(from, to party, kind string) verdict {
 	w.frames.n++
 	w.frames.seen[key]++
 	n, k, at := w.frames.n, w.frames.seen[key], w.Now()
-	w.history.message(event{at: at, key: key, k: k})
+	if !chatter(kind) {
+		w.history.message(event{at: at, key: key, k: k})
+	}
 	hook := w.hook
 	w.mu.Unlock()
 	if hook == nil {
@@ -118,6 +121,17 @@ func (w *World) emit(from, to party, kind string) verdict {
 	}
 	w.Logf("%s: %s", f.Key(), action)
 	return w.obey(f, action)
+}
+
+// chatter is what goes on all the time and would wash the rest out of the
+// history.
+func chatter(kind string) bool {
+	switch kind {
+	case "raft/Heartbeat", "raft/Heartbeat-reply", "raft/AppendEntries", "raft/AppendEntries-reply",
+		"ask/term", "ask/term-reply", "link-up/beat", "link-down/beat":
+		return true
+	}
+	return strings.HasSuffix(kind, "/beat") || strings.HasSuffix(kind, "-down/lease")
 }
 
 func (w *World) obey(f *Frame, action Action) verdict {

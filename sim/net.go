@@ -181,6 +181,13 @@ func (n *Net) SetDelay(least, most time.Duration) {
 	n.change(fmt.Sprintf("delay %v to %v", least, most), func() { n.minDelay, n.maxDelay = least, most })
 }
 
+// Delay is what SetDelay set.
+func (n *Net) Delay() (least, most time.Duration) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return n.minDelay, n.maxDelay
+}
+
 // SetStragglers delays each message, with probability p, by up to most in
 // addition, so that others overtake it; on a stream they wait behind it.
 func (n *Net) SetStragglers(p float64, most time.Duration) {

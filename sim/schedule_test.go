@@ -12,8 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/raftlock/raftlock/consensus"
 )
 
 // TestSchedules runs random schedules until enough of them count. The number
@@ -61,9 +59,7 @@ func runSchedule(t *testing.T, seed uint64, sum *totals) {
 	begun := time.Now()
 	synctest.Test(t, func(t *testing.T) {
 		w := New(t, seed)
-		c := NewCluster(w, ClusterConfig{Voters: 5, Forwarders: 2, Consensus: func(cfg *consensus.Config) {
-			cfg.SnapshotInterval, cfg.SnapshotThreshold, cfg.TrailingLogs = 3*time.Second, 60, 30
-		}})
+		c := NewCluster(w, ScheduleConfig())
 		defer c.Close()
 		s := RunSchedule(c)
 		sum.add(s)
@@ -106,8 +102,7 @@ func (x *totals) add(s *Schedule) {
 	for what, n := range s.c.Checks.Counts() {
 		x.events[what] += n
 	}
-	x.events["links"] += int(s.hellos.Load())
-	x.events["handles"] += int(s.holds.Load())
+	x.events["hellos"] += int(s.hellos.Load())
 	for what, n := range s.Faults {
 		x.faults[what] += n
 	}

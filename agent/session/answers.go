@@ -127,6 +127,7 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 	// A resume is confirmed by the reconcile after it: a heartbeat must not
 	// move V before that has told which holds are revoked.
 	s.retry = !s.confirmed
+	h.cfg.Wake() // its beats may be due sooner than those of others
 	out.DeadlineNanos, out.TtlNanos = uint64(s.v), uint64(s.ttl)
 	if s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})
@@ -206,6 +207,7 @@ func (h *Host) reconciled(s *session, p pending, f *linkpb.Proposed, now time.Du
 		}
 	}
 	h.moveV(s, s.attachV, now) // every mark of a revocation is known by now
+	s.attachV = 0              // and it counts once: the TTL it was made of may change
 	for seq := range s.reconcile {
 		if e := s.entries[seq]; e != nil && e.lost { // judged lost here, so not named
 			out.Standings = append(out.Standings, standingOf(s, e, &command.Standing{Seq: seq}))

@@ -80,6 +80,8 @@ func (h *Host) shorten(s *session, ttl, now time.Duration) {
 	}
 	s.ttl = ttl
 	s.v = min(s.v, lease.HolderDeadline(now, ttl))
+	s.attachV = min(s.attachV, lease.HolderDeadline(now, ttl))
+	h.cfg.Wake() // beats are due sooner
 }
 
 // report tells the application of a hold when V is well ahead; with little

@@ -59,9 +59,9 @@ type Host struct {
 	up       *uplink
 	linkNo   uint64
 	beatNo   uint64
-	beats    []beat // sent and not yet answered, oldest first
-	beatAt   time.Duration
-	urgent   bool // the next Tick beats whatever the time
+	beats    []beat        // sent and not yet answered, oldest first
+	beatSent time.Duration // when the last one was sent, on whatever link
+	urgent   bool          // the next Tick beats whatever the time
 	calls    map[*call]struct{}
 	closed   bool
 
@@ -207,12 +207,13 @@ func (h *Host) Tick() time.Duration {
 			h.sendCall(c)
 		}
 	}
-	if h.up != nil && (h.urgent || now >= h.beatAt) {
+	// Reckoned anew each time: a session with a shorter TTL may have come.
+	if h.up != nil && (h.urgent || now >= h.beatSent+shortest/beatFraction) {
 		h.sendBeat(now)
-		h.beatAt = now + shortest/beatFraction
+		h.beatSent = now
 	}
 	if h.up != nil {
-		next = min(next, max(h.beatAt-now, time.Millisecond))
+		next = min(next, max(h.beatSent+shortest/beatFraction-now, time.Millisecond))
 	}
 	return next
 }
