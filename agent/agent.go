@@ -217,6 +217,9 @@ func (a *Agent) startRaft(clusterID string) (*consensus.Node, error) {
 	}
 	node, err := consensus.Open(cfg)
 	if err != nil {
+		if stores.Close != nil {
+			err = errors.Join(err, stores.Close())
+		}
 		return nil, fmt.Errorf("start Raft: %w", err)
 	}
 	return node, nil

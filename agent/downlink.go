@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -236,17 +237,14 @@ func (k *downlink) proposed(p *linkpb.Propose) bool {
 		}}))
 		return true
 	}
-	if k.replaced() && !mutant.On("agent-replaced") {
-		return false
-	}
 	proposal := consensus.Proposal{
 		Command: c, Vital: vital(c),
 		Done: func(r *command.Result, err error) { k.answer(p.Id, c, r, err) },
 	}
-	err := k.d.l.Propose(proposal)
+	err := k.propose(proposal)
 	for err == consensus.ErrQueueFull && mutant.On("agent-reader-blocks") {
 		time.Sleep(time.Millisecond)
-		err = k.d.l.Propose(proposal)
+		err = k.propose(proposal)
 	}
 	switch err {
 	case nil:
@@ -266,11 +264,19 @@ func proposedFrame(f *linkpb.Proposed) *link.Down {
 	return &link.Down{Frame: &linkpb.Down_Proposed{Proposed: f}}
 }
 
-func (k *downlink) replaced() bool {
+// propose queues a command, unless the agent has replaced the link: its next
+// link's list may have left out what this one still carries.
+func (k *downlink) propose(p consensus.Proposal) error {
 	k.d.mu.Lock()
 	defer k.d.mu.Unlock()
-	return k.d.links[k.hello.Incarnation] != k
+	if k.d.links[k.hello.Incarnation] != k && !mutant.On("agent-replaced") {
+		return errReplaced
+	}
+	return k.d.l.Propose(p)
 }
+
+// errReplaced: a newer link of the same incarnation took this one's place.
+var errReplaced = errors.New("link replaced")
 
 // answer sends a proposal's result, and says whether this link's beats speak
 // for the session from here on. It runs on the proposer's goroutine.
@@ -291,7 +297,7 @@ func (k *downlink) answer(id uint64, c *command.Command, r *command.Result, err 
 			f.Confirmed = d.table.Confirm(fsm.ID(c.Session), c.Attachment, k.hello.Incarnation)
 		}
 	}
-	if p := c.GetPlainAcquire(); p != nil && p.RequestId != "" {
+	if p := c.GetPlainAcquire(); p != nil && len(r.Standings) == 1 && r.Standings[0].State == command.Standing_STATE_WAITING {
 		k.watchPlain(p)
 	}
 	k.send(proposedFrame(f))

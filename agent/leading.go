@@ -20,7 +20,9 @@ import (
 const (
 	sweepInterval = 100 * time.Millisecond
 	sweepMax      = 256
-	pauseMin      = time.Second
+	// However much is due, the sweeper leaves room for others between looks.
+	sweepPause = 2 * time.Millisecond
+	pauseMin   = time.Second
 )
 
 // leading is the leader's side of one leadership: its leases, its links and
@@ -171,7 +173,7 @@ func (d *leading) sweep() {
 		d.mu.Unlock()
 		wait := sweepInterval
 		if some {
-			wait = min(wait, max(next-d.clock(), 0)+time.Millisecond)
+			wait = min(wait, max(next-d.clock(), 0)+sweepPause)
 		}
 		timer.Reset(wait)
 	}

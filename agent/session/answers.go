@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
@@ -58,12 +59,14 @@ func (h *Host) proposed(f *linkpb.Proposed, now time.Duration) {
 // next tick; the application's acquire is its own to repeat.
 func (h *Host) refused(s *session, p pending) {
 	e := s.entries[p.seq]
-	if p.what != proposeRequest || e == nil {
+	if p.what != proposeRequest || e == nil || e.sent > 1 {
+		// Sent before, it may have been applied: a reconcile tells.
 		s.retry = true
 		return
 	}
 	delete(s.entries, p.seq)
 	s.answer(&api.Answer{Seq: p.seq, Reason: api.Reason_REASON_QUEUE_FULL, Detail: "the leader's queue is full; ask again later"})
+	h.takeTTL(s, s.inForce) // if it was a change of TTL, it is off
 }
 
 // lostAttachment handles the two answers that concern the session as a whole.
@@ -116,7 +119,7 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 	}
 	s.attaching = nil
 	s.attachment = r.Attachment
-	h.inForce(s, time.Duration(r.TtlNanos))
+	h.takeTTL(s, time.Duration(r.TtlNanos))
 	s.attachV = lease.HolderDeadline(a.first, s.ttl)
 	if a.cmd.GetOpen() != nil || mutant.On("session-resume-v") {
 		h.moveV(s, s.attachV, now)
@@ -143,6 +146,7 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 // notAttached refuses the open or resume. A session that was attached here
 // before by this process is over, whatever the reason.
 func (h *Host) notAttached(s *session, out *api.Attached) {
+	h.up.strangers[s.id] = struct{}{} // the leader may have it confirmed here
 	if s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})
 	}
@@ -160,14 +164,19 @@ func (h *Host) notAttached(s *session, out *api.Attached) {
 
 // confirm begins vouching on this link, with the next beat.
 func (h *Host) confirm(s *session) {
+	delete(h.up.strangers, s.id)
 	s.confirmed, s.confirmedAfter = true, h.beatNo
 	if mutant.On("session-confirmed-after") {
 		s.confirmedAfter = 0
 	}
 }
 
-// inForce takes in the TTL that the cluster has.
-func (h *Host) inForce(s *session, ttl time.Duration) {
+// takeTTL takes in the TTL that the cluster has. Answers tell what is in force
+// when they are made, also those of once, and come in the log's order.
+func (h *Host) takeTTL(s *session, ttl time.Duration) {
+	if ttl != 0 {
+		s.inForce = ttl
+	}
 	switch {
 	case ttl == 0 || s.changing():
 	case ttl <= s.ttl || s.ttl == 0:
@@ -208,12 +217,15 @@ func (h *Host) reconciled(s *session, p pending, f *linkpb.Proposed, now time.Du
 	}
 	h.moveV(s, s.attachV, now) // every mark of a revocation is known by now
 	s.attachV = 0              // and it counts once: the TTL it was made of may change
+	if p.list != s.lists || s.reconcile == nil {
+		return // made without the application's list, or with an older one
+	}
 	for seq := range s.reconcile {
 		if e := s.entries[seq]; e != nil && e.lost { // judged lost here, so not named
 			out.Standings = append(out.Standings, standingOf(s, e, &command.Standing{Seq: seq}))
 		}
 	}
-	if s.reconcile != nil && s.stream != nil {
+	if s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Reconciled{Reconciled: out}})
 	}
 	s.reconcile = nil
@@ -295,9 +307,9 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 			delete(s.entries, c.Hold)
 		}
 	}
-	if r.TtlNanos != 0 {
-		h.inForce(s, time.Duration(r.TtlNanos))
-		out.TtlNanos = r.TtlNanos
+	out.TtlNanos = r.TtlNanos
+	if e.cmd.GetSetTtl() != nil {
+		h.takeTTL(s, cmp.Or(time.Duration(r.TtlNanos), s.inForce))
 	}
 	s.answer(out)
 }
@@ -355,7 +367,8 @@ func (h *Host) noticed(n *linkpb.Notice, now time.Duration) {
 			h.drop(s, api.Reason_REASON_SUPERSEDED)
 		}
 	case *linkpb.Notice_Ending:
-		s.confirmed = false
+		// The end may yet be withdrawn: ask until it is applied or not.
+		s.confirmed, s.retry = false, true
 	}
 }
 

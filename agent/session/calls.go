@@ -7,6 +7,7 @@ import (
 
 	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
 )
@@ -180,9 +181,14 @@ func (h *Host) PlainAcquire(ctx context.Context, a *command.PlainAcquire) (*comm
 		h.mu.Unlock()
 	}()
 	ttl := time.Duration(a.TtlNanos)
+	waiting := false
 	for {
 		r, err := h.Propose(ctx, &command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: a}})
-		if err != nil || !waits(r) {
+		if waiting && errors.Is(err, ErrQueueFull) {
+			err, r = nil, &command.Result{Code: command.Code_CODE_OK, Standings: []*command.Standing{{State: command.Standing_STATE_WAITING}}}
+		}
+		waiting = err == nil && waits(r)
+		if !waiting {
 			if err != nil && a.RequestId != "" && ctx.Err() != nil {
 				h.cancelPlain(a, ttl)
 			}
@@ -214,7 +220,7 @@ func waits(r *command.Result) bool {
 func (h *Host) cancelPlain(a *command.PlainAcquire, ttl time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
+	if h.closed || mutant.On("session-plain-cancel") {
 		return // the wait's lease ends it
 	}
 	h.waiting.Go(func() {

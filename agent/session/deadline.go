@@ -21,7 +21,7 @@ func (h *Host) look(s *session, now time.Duration) (left time.Duration, held boo
 		if e.revoked {
 			v = min(v, e.frozen)
 		}
-		if now >= v {
+		if now >= v && !mutant.On("session-look") {
 			h.lose(s, e)
 			continue
 		}
@@ -75,12 +75,18 @@ func (h *Host) moveV(s *session, v, now time.Duration) {
 // shorten lowers V before a smaller TTL is asked for.
 func (h *Host) shorten(s *session, ttl, now time.Duration) {
 	h.look(s, now)
+	if s.grow > ttl && !mutant.On("session-ttl-grow") {
+		s.grow = 0 // its answer says what to grow to
+	}
 	if ttl >= s.ttl || mutant.On("session-ttl-first") {
 		return
 	}
+	v := lease.HolderDeadline(now, ttl)
 	s.ttl = ttl
-	s.v = min(s.v, lease.HolderDeadline(now, ttl))
-	s.attachV = min(s.attachV, lease.HolderDeadline(now, ttl))
+	s.v, s.attachV = min(s.v, v), min(s.attachV, v)
+	for _, e := range s.entries {
+		e.frozen = min(e.frozen, v) // a new leader reckons with the new TTL
+	}
 	h.cfg.Wake() // beats are due sooner
 }
 
@@ -121,9 +127,6 @@ func (h *Host) revoke(s *session, e *entry, now time.Duration) {
 		e.frozen = 1 << 62
 	}
 	if e.reported && !e.lost {
-		s.tell(&api.Standing{
-			Seq: e.seq, State: api.Standing_STATE_HELD, Lock: e.lock, Token: e.token,
-			DeadlineNanos: uint64(e.frozen), Revoked: true,
-		})
+		s.tell(standingOf(s, e, &command.Standing{State: command.Standing_STATE_HELD, Token: e.token}))
 	}
 }

@@ -93,6 +93,7 @@ type pending struct {
 	what       proposalKind
 	seq        uint64
 	chore      choreKey
+	list       int // of a reconcile: the application's list it carries; 0: none
 	call       *call
 }
 

@@ -63,6 +63,11 @@ func standingOf(s *session, e *entry, st *command.Standing) *api.Standing {
 		if e.revoked {
 			out.DeadlineNanos = uint64(min(s.v, e.frozen))
 		}
+		if e.revoked && e.listed {
+			// Its V is the application's to know: this session's may have gone
+			// on since the mark.
+			out.DeadlineNanos = 0
+		}
 	default:
 		out.State, out.Token = api.Standing_STATE_WAITING, 0
 	}

@@ -51,13 +51,21 @@ func (h *Host) acquire(s *session, q *api.Acquire) {
 	}
 	slices.SortFunc(a.Metadata, func(x, y *command.Pair) int { return cmp.Compare(x.Key, y.Key) })
 	c := &command.Command{Session: s.id[:], Seq: q.Seq, Attachment: max(1, s.attachment), Kind: &command.Command_Acquire{Acquire: a}}
-	if complaint := command.Valid(c); complaint != "" {
-		// Said here, so that it never travels: a link cannot carry every string.
-		s.use(q.Seq)
-		s.answer(&api.Answer{Seq: q.Seq, Reason: api.Reason_REASON_INVALID, Detail: complaint})
-		return
+	if h.valid(s, c) {
+		h.add(s, &entry{seq: q.Seq, acquire: true, lock: q.Lock, cmd: c})
 	}
-	h.add(s, &entry{seq: q.Seq, acquire: true, lock: q.Lock, cmd: c})
+}
+
+// valid refuses what the state machine would, so that it never travels: a link
+// cannot carry every string, and a TTL that cannot be had must shorten no V.
+func (h *Host) valid(s *session, c *command.Command) bool {
+	complaint := command.Valid(c)
+	if complaint == "" {
+		return true
+	}
+	s.use(c.Seq)
+	s.answer(&api.Answer{Seq: c.Seq, Reason: api.Reason_REASON_INVALID, Detail: complaint})
+	return false
 }
 
 // cancel undoes an acquire whatever became of it, and is kept until applied.
@@ -84,6 +92,9 @@ func (h *Host) release(s *session, q *api.Release) {
 		if e := s.entries[q.Hold]; e != nil && e.token == q.Token {
 			e.lost = true
 		}
+		if len(s.chores) >= entriesMax {
+			return // the application repeats it over its next stream
+		}
 		h.chore(s, choreKey{kind: choreRelease, seq: q.Hold, token: q.Token}, c)
 		return
 	}
@@ -97,10 +108,15 @@ func (h *Host) setTTL(s *session, q *api.SetTTL, now time.Duration) {
 		s.answer(&api.Answer{Reason: api.Reason_REASON_INVALID, Detail: "a change of TTL needs a sequence from 1"})
 		return
 	}
+	c := &command.Command{
+		Session: s.id[:], Seq: q.Seq, Attachment: max(1, s.attachment),
+		Kind: &command.Command_SetTtl{SetTtl: &command.SetTTL{TtlNanos: q.TtlNanos}},
+	}
+	if !h.valid(s, c) {
+		return
+	}
 	h.shorten(s, bounded(q.TtlNanos), now)
-	h.add(s, &entry{seq: q.Seq, cmd: &command.Command{
-		Seq: q.Seq, Kind: &command.Command_SetTtl{SetTtl: &command.SetTTL{TtlNanos: q.TtlNanos}},
-	}})
+	h.add(s, &entry{seq: q.Seq, cmd: c})
 }
 
 // reconcile makes the application's list this agent's, and asks the cluster.
@@ -115,6 +131,7 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) {
 			s.entries[b.Seq] = e
 		}
 		if b.Token != 0 {
+			e.listed = !e.reported
 			e.held, e.reported, e.answered, e.token = true, true, true, b.Token
 		}
 		s.use(b.Seq)
@@ -126,6 +143,7 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) {
 	}
 	s.next = max(s.next, q.Next)
 	s.reconcile, s.listed = named, true
+	s.lists++
 	h.sync(s)
 }
 

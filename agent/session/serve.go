@@ -21,9 +21,9 @@ func (h *Host) Serve(ctx context.Context, st Stream, peer Peer) error {
 	go func() { defer close(written); str.write() }()
 	stop := context.AfterFunc(ctx, str.abort)
 	defer func() {
-		stop()
 		str.finish()
 		<-written
+		stop()
 	}()
 
 	first, err := st.Recv()
@@ -80,7 +80,9 @@ func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, 
 	s.use(q.Seq)
 	s.acknowledged(r)
 	s.beat(q.ClockNanos, now)
-	s.ttl, s.leaseOnExit, s.listed = bounded(q.TtlNanos), q.LeaseOnExit, true
+	if s.attachment == 0 {
+		s.ttl, s.leaseOnExit, s.listed = bounded(q.TtlNanos), q.LeaseOnExit, true
+	}
 	s.attaching = &attaching{cmd: &command.Command{Seq: q.Seq, Kind: &command.Command_Open{Open: &command.Open{
 		SecretHash: hash[:], Agent: h.agent(), TtlNanos: q.TtlNanos, Process: peer.Process(),
 		LeaseOnExit: q.LeaseOnExit, Identity: peer.Identity(),

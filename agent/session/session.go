@@ -31,8 +31,10 @@ type session struct {
 	listed bool
 	retry  bool // sync again at the next tick
 
-	// ttl is what V is reckoned with: never above what the cluster's D is
-	// reckoned with. grow is what it becomes for beats numbered above growAfter.
+	// inForce is the TTL that the cluster last said it has. ttl is what V is
+	// reckoned with: never above that, nor above any that was asked for and not
+	// answered. grow is what it becomes for beats numbered above growAfter.
+	inForce   time.Duration
 	ttl       time.Duration
 	grow      time.Duration
 	growAfter uint64
@@ -57,8 +59,10 @@ type session struct {
 	ackMark, ackTold uint64
 	ackAbove         []uint64
 	ackAboveTold     int
-	// reconcile: the application's list awaits the cluster's answer.
+	// reconcile: the application's list awaits the cluster's answer; lists
+	// counts them.
 	reconcile map[uint64]struct{}
+	lists     int
 
 	stream *stream
 	gone   chan struct{} // closed when the Host forgets the session
@@ -76,6 +80,8 @@ type attaching struct {
 type entry struct {
 	seq      uint64
 	cmd      *command.Command // nil: known only from the application's list
+	sent     int              // how often, under any attachment, on any link
+	listed   bool             // a hold that an older start of this agent reported
 	acquire  bool
 	lock     string
 	held     bool
@@ -167,7 +173,11 @@ func (h *Host) sync(s *session) {
 	if mutant.On("session-reconcile-next") {
 		r.Next += 64
 	}
-	h.proposeFor(s, &command.Command{Kind: &command.Command_Reconcile{Reconcile: r}}, pending{what: proposeReconcile})
+	p := pending{what: proposeReconcile}
+	if s.reconcile != nil {
+		p.list = s.lists
+	}
+	h.proposeFor(s, &command.Command{Kind: &command.Command_Reconcile{Reconcile: r}}, p)
 	h.sendChores(s)
 }
 
@@ -191,6 +201,7 @@ func (h *Host) request(s *session, e *entry) {
 	if e.cmd == nil || h.up == nil || s.attaching != nil || s.attachment == 0 {
 		return
 	}
+	e.sent++
 	h.proposeFor(s, e.cmd, pending{what: proposeRequest, seq: e.seq})
 }
 
