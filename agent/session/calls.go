@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/internal/mutant"
@@ -23,6 +25,8 @@ var (
 	ErrNotSent = errors.New("no leader was reached; applied: no")
 	// ErrUnknown: the caller gave up after the request was sent.
 	ErrUnknown = errors.New("no answer came; applied: unknown")
+	// ErrInvalid: the query has strings that are not UTF-8.
+	ErrInvalid = errors.New("invalid query; applied: no")
 	// ErrQueueFull: the leader's queue is full. Not applied; ask again later.
 	ErrQueueFull = errors.New("the leader's queue is full; applied: no")
 )
@@ -59,6 +63,9 @@ func (h *Host) Propose(ctx context.Context, c *command.Command) (*command.Result
 
 // Query reads. With stale it may be answered by a replica that does not lead.
 func (h *Host) Query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, error) {
+	if _, err := proto.Marshal(q); err != nil {
+		return nil, errors.Join(ErrInvalid, err) // a link could not carry it
+	}
 	x := &call{query: q}
 	if err := h.run(ctx, x); err != nil {
 		return nil, err
