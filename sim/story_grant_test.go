@@ -104,11 +104,13 @@ func TestStoryCancelOvertakes(t *testing.T) {
 }
 
 // One wait of an hour with 2,000 other requests in its session: the wait keeps
-// its place, and holds back no acknowledgement.
+// its place, and holds back no acknowledgement. One voter and long TTLs, since
+// it is the hour and the requests that count.
 func TestStoryLongWait(t *testing.T) {
 	story(t, func(c *Cluster) {
-		a := c.open(c.Forwarders[0], "a", 10*time.Second)
-		b := c.open(c.Forwarders[1], "b", 10*time.Second)
+		const ttl = 3 * time.Minute
+		a := c.open(c.Voters[0], "a", ttl)
+		b := c.open(c.Forwarders[0], "b", ttl)
 		h := c.lock(a, "x")
 		got := c.queue(context.Background(), b, "x")
 		for range 1000 {
@@ -123,6 +125,8 @@ func TestStoryLongWait(t *testing.T) {
 		a.Kill()
 		c.take(got, time.Second)
 		c.Settled(time.Minute)
+	}, func(cfg *ClusterConfig) {
+		cfg.Voters, cfg.Forwarders = 1, 1
 	})
 }
 
@@ -136,13 +140,14 @@ func TestStoryFullQueue(t *testing.T) {
 		c.must("link", agent.Link(c.Leader()))
 		c.openMany(agent, sessions, ttl)
 		refused := c.flood(c.Forwarders[1], 12*time.Second, func() { agent.Beat() })
+		own := c.refuse(agent, 2*ttl)
 		if got := c.sessions(); got < sessions {
 			c.Fatal("%d of %d sessions are left", got, sessions)
 		}
-		if refused == 0 {
-			c.Fatal("the queue was never full")
+		if refused == 0 || own == 0 {
+			c.Fatal("the queue was not full: %d requests of others refused, %d of its own", refused, own)
 		}
-		t.Logf("%d requests refused for load, %d sessions kept", refused, sessions)
+		t.Logf("%d requests of others refused for load, %d of its own, %d sessions kept", refused, own, sessions)
 	}, func(cfg *ClusterConfig) {
 		cfg.CheckEvery = 200
 		cfg.Consensus = func(cfg *consensus.Config) { cfg.QueueMax = 16 }
@@ -175,6 +180,25 @@ func (c *Cluster) openMany(r *RawAgent, n int, ttl time.Duration) {
 			}
 		}
 	}
+}
+
+// refuse stalls the leader's disk and asks for more than its queue takes, on the
+// link that the agent's heartbeats use. It returns how many were refused.
+func (c *Cluster) refuse(r *RawAgent, long time.Duration) (refused int) {
+	c.Leader().Host.Disk.Stall(long * 2 / 3)
+	var ids []uint64
+	for end := c.W.Now() + long; c.W.Now() < end; time.Sleep(250 * time.Millisecond) {
+		for range 20 {
+			ids = append(ids, r.Send(AcquireFor(1, 1, 1, "hot"))...)
+		}
+		r.Beat()
+	}
+	for _, id := range ids {
+		if p, err := r.Answer(id, time.Second); err == nil && p.Outcome == linkpb.Proposed_OUTCOME_QUEUE_FULL {
+			refused++
+		}
+	}
+	return refused
 }
 
 // flood acquires from many goroutines of one process, calling beat four times a
