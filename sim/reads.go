@@ -84,7 +84,7 @@ func (k *Checks) contradicted(r *reading, answer *linkpb.QueryAnswer) string {
 	return ""
 }
 
-// readers read from everywhere until the schedule halts.
+// read reads from everywhere until the schedule halts.
 func (s *Schedule) read(n int) {
 	rng := s.c.W.Rand("reader/" + number(uint64(n)))
 	members := s.c.Members()
@@ -97,6 +97,6 @@ func (s *Schedule) read(n int) {
 			s.c.W.Fail("a read by %s was not answered though nothing was wrong: %v", m.Host.Name, err)
 		}
 		cancel()
-		s.pause(rng, 150*time.Millisecond)
+		s.pause(rng, 400*time.Millisecond)
 	}
 }
