@@ -1,10 +1,11 @@
 package sim
 
 import (
-	api "github.com/raftlock/raftlock/api/raftlock/v1"
-	"github.com/raftlock/raftlock/link/linkpb"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/link/linkpb"
 )
 
 // kindOf names a message by the members of its oneofs: "propose/acquire",
