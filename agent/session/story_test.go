@@ -174,24 +174,6 @@ func TestLargerTTLCountsLater(t *testing.T) {
 	})
 }
 
-// A larger TTL was granted and counts for no heartbeat yet, when a smaller one
-// than that is asked for: the larger one never counts.
-func TestGrowthIsTakenBack(t *testing.T) {
-	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(time.Second)
-		a.setTTL(2, tenSeconds)
-		s.applied(s.proposal(), &command.Result{TtlNanos: uint64(tenSeconds)})
-		a.setTTL(3, 5*time.Second)
-		began := s.now()
-		b := s.beat()
-		a.heard()
-		s.confirmed(b)
-		if _, v := renewal(a.heard()); v > began+4900*time.Millisecond {
-			t.Errorf("V %v ahead while 5 s are asked for", v-began)
-		}
-	})
-}
-
 // A grant that comes with little of V left is reported once that was renewed.
 func TestLateGrantRenewsFirst(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {

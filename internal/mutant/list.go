@@ -95,7 +95,7 @@ var Rules = []Rule{
 	{"session-ttl-first", "who asks for a smaller TTL lowers its own V first (design section 5)",
 		module + "sim", "^TestStorySmallerTTLBeforeElection$"},
 	{"session-ttl-grow", "a larger TTL counts for beats sent after its answer (design section 5)",
-		module + "agent/session", "^TestGrowthIsTakenBack$"},
+		module + "agent/session", "^TestLargerTTLDiesWithASmallerOne$"},
 	{"session-report-early", "a grant is reported only with V well ahead (design section 5)",
 		module + "agent/session", "^TestLateGrantRenewsFirst$"},
 	{"session-first-sending", "a repeated open or resume keeps the time of its first sending (design section 5)",
