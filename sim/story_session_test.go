@@ -142,6 +142,37 @@ func TestStoryMixedTTLs(t *testing.T) {
 	})
 }
 
+// A host is paused past its sessions' TTL, and what was under way when it slept
+// goes on first: the answer to a heartbeat, heartbeats. Its hold was granted to
+// the next meanwhile, and is not valid again.
+func TestStoryPausedHost(t *testing.T) {
+	story(t, func(c *Cluster) {
+		f1, f2 := c.Forwarders[0], c.Forwarders[1]
+		a := c.open(f1, "a", 3*time.Second)
+		h := c.lock(a, "x")
+		got := c.queue(context.Background(), c.open(f2, "b", 3*time.Second), "x")
+		time.Sleep(5 * time.Second)
+		c.W.OnFrame(func(f *Frame) Action {
+			if f.Kind == "link-up/beat" && f.From == "f1" {
+				c.W.OnFrame(nil)
+				f1.Host.Pause() // with a heartbeat on its way
+			}
+			return Deliver
+		})
+		h2 := c.take(got, 10*time.Second)
+		if h.Valid() {
+			c.Fatal("valid while the next holds")
+		}
+		f1.Host.Resume()
+		for range 100 {
+			time.Sleep(50 * time.Millisecond)
+			if h.Valid() || !h2.Valid() {
+				c.Fatal("after the pause: the paused one valid %v, the next %v", h.Valid(), h2.Valid())
+			}
+		}
+	})
+}
+
 // A hold is revoked: its waiter is granted once the holder's V has passed, and
 // at once only where that was asked for.
 func TestStoryForceRelease(t *testing.T) {
