@@ -26,8 +26,9 @@ const (
 	// a session with a shorter TTL may have come meanwhile.
 	staleCheckMost = 500 * time.Millisecond
 	// An agent whose leader says that it leads, and answers no heartbeat, links
-	// to it anew: the connection may hang. Each time it looks once more before
-	// it does, up to so many times.
+	// to it anew after two thirds of a TTL: the connection may hang. Or it is
+	// slow, and a new link throws away the answers on their way: each time it
+	// waits a third longer, up to so many.
 	relinkMost = 10
 	// Asked at once when nobody is known to be a voter.
 	askedMax   = 64
@@ -243,14 +244,17 @@ func (r *router) watch(ctx context.Context, up *uplink) {
 	tries, patience := 0, min(sessions.Patience(), staleCheckMost)
 	for sleep(ctx, patience) {
 		if !sessions.Stale() {
-			r.again, tries, patience = 0, 0, min(sessions.Patience(), staleCheckMost)
+			if sessions.Heard() {
+				r.again = 0
+			}
+			tries, patience = 0, min(sessions.Patience(), staleCheckMost)
 			continue
 		}
 		found := r.a.findLeader(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if found.term > r.term || found.term == r.term && tries >= r.again {
+		if found.term > r.term || found.term == r.term && sessions.Thirds() >= 2+r.again {
 			if found.term == r.term {
 				r.again = min(r.again+1, relinkMost)
 			}

@@ -278,6 +278,7 @@ func (a *App) acquire(ctx context.Context, name string, do func(context.Context,
 	a.handles = append(a.handles, h)
 	a.mu.Unlock()
 	a.m.c.Checks.granted(h)
+	context.AfterFunc(l.Context(), func() { a.m.c.Checks.lost(h) })
 	a.m.c.W.Logf("%s holds %s with token %d", a.Name, name, token)
 	return h, nil
 }

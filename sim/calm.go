@@ -76,12 +76,16 @@ func (k *Checks) expired(id fsm.ID) {
 	}
 }
 
-// lost fails if a handle is lost in calm that nobody revoked.
+// lost fails if a handle is lost in calm that nobody revoked. It is called when
+// a handle is over.
 func (k *Checks) lost(h *Handle) {
+	h.mu.Lock()
+	unlocked := h.unlocked
+	h.mu.Unlock()
 	k.mu.Lock()
 	revoked := k.revoked[h.Token]
 	k.mu.Unlock()
-	if !revoked && !h.Lock.Valid() && k.spared(h.App) {
+	if !unlocked && !revoked && h.App.Session().Err() == nil && k.spared(h.App) {
 		k.c.W.Fail("%s lost %s with token %d though nothing was wrong: %v", h.App.Name, h.Name, h.Token, h.App.Session().Err())
 	}
 }
@@ -94,4 +98,59 @@ func (k *Checks) spared(a *App) bool {
 	a.mu.Unlock()
 	long := ttl + ttl/20
 	return a.Alive() && k.c.W.Now()-stirred > 2*long && k.calmFor() > long
+}
+
+// links is how soon after an Establish agents were linked. Guarded by
+// Checks.mu.
+type links struct {
+	at   time.Duration
+	of   map[string]bool
+	took []time.Duration
+}
+
+// linked notes a link of a host's agent in a term.
+func (k *Checks) linked(h *Host, term uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.counts["links"]++
+	if term == k.term && !k.links.of[h.Name] {
+		k.links.of[h.Name] = true
+		k.links.took = append(k.links.took, k.c.W.Now()-k.links.at)
+	}
+}
+
+// Relinks is how long after each Establish each agent had its first link,
+// whatever kept it.
+func (k *Checks) Relinks() []time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return append([]time.Duration(nil), k.links.took...)
+}
+
+// continued fails if a process that was stopped for so long, with nothing else
+// wrong, is still kept alive: nobody vouches for one that does not beat.
+func (k *Checks) continued(a *App, stopped time.Duration) {
+	a.mu.Lock()
+	ttl, s := a.ttl, a.session
+	a.mu.Unlock()
+	l := k.c.Leader()
+	if s == nil || l == nil || !a.Alive() || stopped < ttl*135/100+calmGrace/3 || k.calmFor()+calmGrace < stopped {
+		return
+	}
+	k.mu.Lock()
+	var ids []fsm.ID
+	for id, o := range k.owners {
+		if o.session == s {
+			ids = append(ids, id)
+		}
+	}
+	k.mu.Unlock()
+	l.Inspect(func(st *fsm.State) {
+		for _, id := range ids {
+			if _, lives := st.Session(id); lives {
+				k.c.W.Fail("%s was stopped for %v, and its session of TTL %v still lives", a.Name, stopped, ttl)
+			}
+		}
+	})
+	k.count("stopped for long")
 }

@@ -30,6 +30,7 @@ type Checks struct {
 	read   uint64
 	owners map[fsm.ID]owner
 	calm   calm
+	links  links
 	counts map[string]int
 }
 
@@ -83,6 +84,7 @@ func (k *Checks) first(index, term uint64) bool {
 		k.term = term
 		k.counts["elections"]++
 		k.calm.since = k.c.W.Now()
+		k.links = links{at: k.c.W.Now(), took: k.links.took, of: make(map[string]bool)}
 	}
 	return true
 }

@@ -213,7 +213,12 @@ func (l watchful) Handle(ctx context.Context, r slog.Record) error {
 			return true
 		})
 	case "linked":
-		l.c.Checks.count("links")
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "term" {
+				l.c.Checks.linked(l.h, a.Value.Uint64())
+			}
+			return true
+		})
 	}
 	return l.Handler.Handle(ctx, r)
 }

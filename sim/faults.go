@@ -166,9 +166,8 @@ func (s *Schedule) netFault(name string) bool {
 		net.SetStragglers(0.1, time.Second)
 		s.lasting(func() { net.SetStragglers(0, 0) })
 	case "slow net":
-		least, most := net.Delay()
 		net.SetDelay(20*time.Millisecond, 120*time.Millisecond)
-		s.lasting(func() { net.SetDelay(least, most) })
+		s.lasting(func() { net.SetDelay(DelayLeast, DelayMost) })
 	case "heal":
 		net.Heal()
 	default:
@@ -232,12 +231,14 @@ func (s *Schedule) appFault(name string) bool {
 		if len(apps) > 0 {
 			a := one(s.rng, apps)
 			a.Stop()
-			d := time.Duration(s.rng.Int64N(int64(6 * time.Second)))
+			began := s.c.W.Now()
+			d := time.Duration(s.rng.Int64N(int64(7 * time.Second)))
 			s.lasts.Go(func() {
 				select {
 				case <-time.After(d):
 				case <-s.peace.Done():
 				}
+				s.c.Checks.continued(a, s.c.W.Now()-began)
 				a.Continue()
 			})
 		}

@@ -35,11 +35,17 @@ type Net struct {
 	sent, delivered, missed uint64
 }
 
+// The delays of a network that nobody made slower.
+const (
+	DelayLeast = 200 * time.Microsecond
+	DelayMost  = 3 * time.Millisecond
+)
+
 func newNet(w *World) *Net {
 	return &Net{
 		BreakAfter: 10 * time.Second, RPCTimeout: 700 * time.Millisecond, DialTimeout: 5 * time.Second,
 		w: w, cuts: map[[2]int]bool{}, muted: map[int]bool{}, heartbeats: map[int]bool{},
-		minDelay: 200 * time.Microsecond, maxDelay: 3 * time.Millisecond,
+		minDelay: DelayLeast, maxDelay: DelayMost,
 	}
 }
 
@@ -179,13 +185,6 @@ func (n *Net) SetLoss(p float64) {
 // SetDelay bounds the delay of messages, each way.
 func (n *Net) SetDelay(least, most time.Duration) {
 	n.change(fmt.Sprintf("delay %v to %v", least, most), func() { n.minDelay, n.maxDelay = least, most })
-}
-
-// Delay is what SetDelay set.
-func (n *Net) Delay() (least, most time.Duration) {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	return n.minDelay, n.maxDelay
 }
 
 // SetStragglers delays each message, with probability p, by up to most in

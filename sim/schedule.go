@@ -238,7 +238,6 @@ func (s *Schedule) hold(h *Handle, rng *rand.Rand) {
 	if rng.IntN(8) == 0 {
 		s.pause(rng, 5*time.Second)
 	}
-	s.c.Checks.lost(h)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := h.Unlock(ctx); errors.Is(err, raftlock.ErrLost) {

@@ -61,6 +61,7 @@ type Host struct {
 	beatNo   uint64
 	beats    []beat        // sent and not yet answered, oldest first
 	beatSent time.Duration // when the last one was sent, on whatever link
+	heard    time.Duration // when the last answer came on the current link; 0: none
 	urgent   bool          // the next Tick beats whatever the time
 	calls    map[*call]struct{}
 	closed   bool
@@ -140,7 +141,7 @@ func (h *Host) LinkUp(u Uplink) {
 	defer h.mu.Unlock()
 	h.up = &uplink{Uplink: u, pending: make(map[uint64]pending), strangers: make(map[ID]struct{})}
 	h.linkNo++
-	h.beats = nil
+	h.beats, h.heard = nil, 0
 	h.urgent = true
 	for _, s := range h.sessions {
 		s.confirmed = false
@@ -219,14 +220,6 @@ func (h *Host) Tick() time.Duration {
 	return next
 }
 
-// Stale reports that the leader left a heartbeat unanswered for so long that
-// another one may have to be looked for.
-func (h *Host) Stale() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.beats) > 0 && h.cfg.Clock()-h.beats[0].sent > h.shortestTTL()/staleFraction
-}
-
 func (h *Host) shortestTTL() time.Duration {
 	shortest := idleTTL
 	for _, s := range h.sessions {
@@ -273,6 +266,7 @@ func (h *Host) beatAnswered(number uint64, now time.Duration) {
 	}
 	b := h.beats[i]
 	h.beats = h.beats[i+1:]
+	h.heard = now
 	for id, s := range h.sessions {
 		if _, excepted := b.except[id]; excepted || !s.confirmed || number <= s.confirmedAfter {
 			continue

@@ -2,6 +2,26 @@ package session
 
 import "time"
 
+// Stale reports that the leader has answered no heartbeat for so long, though
+// one was sent, that another one may have to be looked for. Answers that take
+// long but come are no reason: a new link would throw away those on their way.
+func (h *Host) Stale() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.beats) > 0 && h.unanswered() > h.shortestTTL()/staleFraction
+}
+
+// Thirds is Stale in numbers: for how many thirds of the shortest TTL the leader
+// has answered nothing.
+func (h *Host) Thirds() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.beats) == 0 {
+		return 0
+	}
+	return int(h.unanswered() / max(h.shortestTTL()/staleFraction, 1))
+}
+
 // Patience is how long Stale surely stays false from now on, as long as no
 // session with a shorter TTL comes.
 func (h *Host) Patience() time.Duration {
@@ -9,7 +29,20 @@ func (h *Host) Patience() time.Duration {
 	defer h.mu.Unlock()
 	patience := h.shortestTTL() / staleFraction
 	if len(h.beats) > 0 {
-		patience -= h.cfg.Clock() - h.beats[0].sent
+		patience -= h.unanswered()
 	}
 	return max(patience, time.Millisecond)
+}
+
+// unanswered is for how long the oldest heartbeat in flight has been waiting
+// for any answer. The caller holds mu.
+func (h *Host) unanswered() time.Duration {
+	return h.cfg.Clock() - max(h.beats[0].sent, h.heard)
+}
+
+// Heard reports that a heartbeat was answered on the current link.
+func (h *Host) Heard() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard != 0
 }
