@@ -144,7 +144,7 @@ func (x *totals) require(t *testing.T) {
 		"elections": 300, "links": 1500, "hellos": 1500, "fail-stops": 50,
 		"opened": 3000, "resumed": 300, "expired": 300, "ended": 3000, "ttl": 500,
 		"granted": 6000, "handed off": 5000, "handles": 5000, "lost": 100, "revoked": 20, "gone": 30,
-		"plain holds": 800, "renewed plain": 5000, "reads": 10000,
+		"plain holds": 800, "renewed plain": 5000, "reads": 10000, "stopped for long": 10,
 		"aimed cut": 5, "aimed restart from": 5, "aimed restart from, sent": 5, "aimed restart to": 5,
 	} {
 		if x.events[what]*100 < percent*x.n {
