@@ -57,8 +57,10 @@ type Config struct {
 	// Store keeps the small files of the data directory.
 	Store bootstrap.Store
 	// Open opens the Raft stores; called once, when this agent is a member.
-	Open      func() (*Stores, error)
-	Transport func() raft.Transport
+	Open func() (*Stores, error)
+	// Transport carries Raft's messages as that server, and takes none that are
+	// meant for another one.
+	Transport func(raft.ServerID) raft.Transport
 
 	// Bootstrap is a template: Expect, Initial, Forwarder and the durations are
 	// taken from it.
@@ -206,7 +208,7 @@ func (a *Agent) startRaft(clusterID string) (*consensus.Node, error) {
 	a.stores = stores
 	cfg := a.cfg.Consensus
 	cfg.Address, cfg.ClusterID = a.cfg.Address, clusterID
-	cfg.Transport, cfg.Logs, cfg.Stable, cfg.Snapshots = a.cfg.Transport(), stores.Logs, stores.Stable, stores.Snapshots
+	cfg.Transport, cfg.Logs, cfg.Stable, cfg.Snapshots = a.cfg.Transport(cfg.ServerID), stores.Logs, stores.Stable, stores.Snapshots
 	cfg.Asker, cfg.Leader = a, leaderSide{a}
 	cfg.Wall, cfg.Log = a.cfg.Wall, a.cfg.Log
 	cfg.Fatal = func(err error) {

@@ -2,60 +2,10 @@ package consensus
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
-
-// TransportOptions are NewTransport's choices; start from
-// DefaultTransportOptions.
-type TransportOptions struct {
-	// Address says where a server is now; false leaves the address that is in
-	// Raft's configuration. It is asked at every dial and must not block. Nil:
-	// nobody knows better. This is how changed addresses are followed.
-	Address func(ServerID) (addr string, ok bool)
-	// MaxPool bounds the idle connections kept to each server; default 3.
-	MaxPool int
-	// Timeout bounds each read and write of one message; default 10 s.
-	Timeout time.Duration
-	Log     *slog.Logger
-}
-
-// DefaultTransportOptions returns the defaults named at the fields. Log must be
-// given.
-func DefaultTransportOptions() TransportOptions {
-	return TransportOptions{MaxPool: 3, Timeout: 10 * time.Second}
-}
-
-// NewTransport returns the library's network transport on stream, set up so
-// that no pipeline can park a follower for good (hashicorp/raft#612). Its
-// goroutines end with Close, which Node.Close calls.
-func NewTransport(stream raft.StreamLayer, o TransportOptions) *raft.NetworkTransport {
-	config := &raft.NetworkTransportConfig{
-		Stream:          stream,
-		MaxPool:         o.MaxPool,
-		MaxRPCsInFlight: 1,
-		Timeout:         o.Timeout,
-		Logger:          newHCLog(o.Log),
-	}
-	if o.Address != nil {
-		config.ServerAddressProvider = addresses(o.Address)
-	}
-	return raft.NewNetworkTransportWithConfig(config)
-}
-
-type addresses func(ServerID) (string, bool)
-
-// ServerAddr is asked by the library at each dial; after an error it takes the
-// configured address.
-func (f addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
-	addr, ok := f(id)
-	if !ok {
-		return "", fmt.Errorf("no newer address of server %s is known", id)
-	}
-	return raft.ServerAddress(addr), nil
-}
 
 // preVoting is what a node needs of a transport.
 type preVoting interface {

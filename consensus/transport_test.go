@@ -67,9 +67,9 @@ func (l *pipeListener) Close() error {
 	return nil
 }
 
-func (l *pipeListener) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+func (l *pipeListener) Dial(_ ServerID, to string, timeout time.Duration) (net.Conn, error) {
 	l.pipes.mu.Lock()
-	peer := l.listeners[to]
+	peer := l.listeners[raft.ServerAddress(to)]
 	l.pipes.mu.Unlock()
 	if peer == nil {
 		return nil, errCut
@@ -95,7 +95,7 @@ func (l *pipeListener) keep(c net.Conn) {
 
 // gated is the library's transport with a say in what it sends.
 type gated struct {
-	*raft.NetworkTransport
+	*Transport
 	gate *gate
 }
 
@@ -124,21 +124,21 @@ func (t gated) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.Ap
 	if err := t.refuses(to, q); err != nil {
 		return err
 	}
-	return t.NetworkTransport.AppendEntries(id, to, q, a)
+	return t.Transport.AppendEntries(id, to, q, a)
 }
 
 func (t gated) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
 	if err := t.refuses(to, q); err != nil {
 		return err
 	}
-	return t.NetworkTransport.RequestVote(id, to, q, a)
+	return t.Transport.RequestVote(id, to, q, a)
 }
 
 func (t gated) RequestPreVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse) error {
 	if err := t.refuses(to, q); err != nil {
 		return err
 	}
-	return t.NetworkTransport.RequestPreVote(id, to, q, a)
+	return t.Transport.RequestPreVote(id, to, q, a)
 }
 
 // list is a state machine that remembers what was applied.
@@ -286,7 +286,7 @@ func successorsHeartbeat(t *testing.T, wrap func(raft.Transport) raft.Transport,
 // TestNoHandlerNoPipeline looks at the wrapper itself, over TCP: a heartbeat is
 // handed to raft's main loop like anything else, whatever handler raft sets.
 func TestNoHandlerNoPipeline(t *testing.T) {
-	open := func(o TransportOptions) *raft.NetworkTransport {
+	open := func(o TransportOptions) *Transport {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -343,6 +343,6 @@ func TestNoHandlerNoPipeline(t *testing.T) {
 
 type tcpLayer struct{ net.Listener }
 
-func (tcpLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", string(to), timeout)
+func (tcpLayer) Dial(_ ServerID, to string, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", to, timeout)
 }

@@ -8,15 +8,27 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/raftlock/raftlock/internal/mutant"
 )
 
-// preamble opens each connection of Raft. No gRPC connection starts like that:
-// HTTP/2 starts with "PRI ", TLS with the byte 22. It comes before TLS, which
-// either side may put on top of what Mux and DialRaft return.
+// preamble opens each connection of Raft; a byte that counts and as many bytes
+// of server id follow. No gRPC connection starts like that: HTTP/2 starts with
+// "PRI ", TLS with the byte 22. It comes before TLS, which either side may put
+// on top of what Mux and DialRaft return.
 var preamble = [4]byte{'r', 'f', 't', 1}
 
-// DialRaft connects to the Raft half of the peer port at addr.
-func DialRaft(ctx context.Context, dial DialFunc, addr string) (net.Conn, error) {
+// ErrServerID: a server id that no preamble can carry.
+var ErrServerID = errors.New("a server id has 1 to 255 bytes")
+
+// DialRaft connects to the Raft half of the peer port at addr, for that server
+// and no other: addresses are reused, and Raft does not look whom it talks to.
+// Another server closes the connection; the first read tells.
+func DialRaft(ctx context.Context, dial DialFunc, addr, server string) (net.Conn, error) {
+	if len(server) == 0 || len(server) > 255 {
+		return nil, fmt.Errorf("dial raft at %s: %w", addr, ErrServerID)
+	}
+	opening := append(append(preamble[:], byte(len(server))), server...)
 	conn, err := dial(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial raft at %s: %w", addr, err)
@@ -28,7 +40,7 @@ func DialRaft(ctx context.Context, dial DialFunc, addr string) (net.Conn, error)
 	_ = conn.SetWriteDeadline(deadline)
 	// A cancelled ctx makes the write fail now.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	_, err = conn.Write(preamble[:])
+	_, err = conn.Write(opening)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -43,9 +55,11 @@ func DialRaft(ctx context.Context, dial DialFunc, addr string) (net.Conn, error)
 // Mux shares one listener between Raft and gRPC, by a connection's first four
 // bytes. A connection that does not send them in time is closed; when too many
 // have not, the one that has been silent longest, so that a crowd of silent
-// ones keeps nobody out who speaks.
+// ones keeps nobody out who speaks. A connection of Raft that is meant for
+// another server is closed.
 type Mux struct {
 	listener net.Listener
+	server   string
 	raft     *half
 	links    *half
 
@@ -54,9 +68,9 @@ type Mux struct {
 	undecided []net.Conn
 }
 
-// NewMux takes over listener, which Run closes.
-func NewMux(listener net.Listener) *Mux {
-	return &Mux{listener: listener, raft: newHalf(listener.Addr()), links: newHalf(listener.Addr())}
+// NewMux takes over listener, which Run closes, for the server of that id.
+func NewMux(listener net.Listener, server string) *Mux {
+	return &Mux{listener: listener, server: server, raft: newHalf(listener.Addr()), links: newHalf(listener.Addr())}
 }
 
 // Raft accepts the connections that DialRaft made, behind their preamble.
@@ -166,6 +180,9 @@ func (m *Mux) sort(conn net.Conn) {
 	var first [len(preamble)]byte
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	_, err := io.ReadFull(conn, first[:])
+	if err == nil && first == preamble {
+		err = m.meant(conn)
+	}
 	m.leave(conn)
 	if err == nil {
 		err = conn.SetReadDeadline(time.Time{})
@@ -178,6 +195,25 @@ func (m *Mux) sort(conn net.Conn) {
 	default:
 		m.links.offer(&unread{Conn: conn, bytes: first[:]})
 	}
+}
+
+// errMeant: the connection is meant for another server.
+var errMeant = errors.New("meant for another server")
+
+// meant reads which server a connection of Raft wants.
+func (m *Mux) meant(conn net.Conn) error {
+	var id [255]byte
+	if _, err := io.ReadFull(conn, id[:1]); err != nil {
+		return err
+	}
+	wanted := id[:id[0]]
+	if _, err := io.ReadFull(conn, wanted); err != nil {
+		return err
+	}
+	if string(wanted) != m.server && !mutant.On("link-raft-server") {
+		return errMeant
+	}
+	return nil
 }
 
 // half is one protocol's listener.

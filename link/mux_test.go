@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,7 +15,7 @@ import (
 
 // muxed runs a Mux at address "a" of n; stop ends it and waits.
 func (n *testNet) muxed(t *testing.T) (m *Mux, stop func()) {
-	m = NewMux(n.listen("a"))
+	m = NewMux(n.listen("a"), "s")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -32,7 +33,8 @@ func (n *testNet) muxed(t *testing.T) (m *Mux, stop func()) {
 func closedByPeer(conn net.Conn) bool {
 	_ = conn.SetReadDeadline(time.Now().Add(time.Hour))
 	_, err := conn.Read(make([]byte, 1))
-	return err != nil && !errors.Is(err, context.DeadlineExceeded)
+	var late net.Error
+	return err != nil && !(errors.As(err, &late) && late.Timeout())
 }
 
 // TestMuxServesBoth, while a silent connection waits for its end.
@@ -65,7 +67,7 @@ func TestMuxServesBoth(t *testing.T) {
 		if _, err := c.Ask(t.Context(), "a", question()); err != nil {
 			t.Error(err)
 		}
-		raft, err := DialRaft(t.Context(), n.dial, "a")
+		raft, err := DialRaft(t.Context(), n.dial, "a", "s")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +117,7 @@ func TestMuxCrowd(t *testing.T) {
 			crowd = append(crowd, conn)
 			synctest.Wait()
 		}
-		if _, err := DialRaft(t.Context(), n.dial, "a"); err != nil {
+		if _, err := DialRaft(t.Context(), n.dial, "a", "s"); err != nil {
 			t.Fatal(err)
 		}
 		conn, err := m.Raft().Accept()
@@ -141,7 +143,7 @@ func TestMuxBacklog(t *testing.T) {
 		defer stop()
 		var conns []net.Conn
 		for range backlogMax + 1 {
-			conn, err := DialRaft(t.Context(), n.dial, "a")
+			conn, err := DialRaft(t.Context(), n.dial, "a", "s")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +167,7 @@ func TestMuxBacklog(t *testing.T) {
 		if _, err := m.Raft().Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Accept: %v", err)
 		}
-		late, err := DialRaft(t.Context(), n.dial, "a")
+		late, err := DialRaft(t.Context(), n.dial, "a", "s")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +210,7 @@ func TestMuxEnds(t *testing.T) {
 		}
 	})
 	broken := brokenListener{err: errors.New("broken")}
-	if err := NewMux(&broken).Run(t.Context()); !errors.Is(err, broken.err) {
+	if err := NewMux(&broken, "s").Run(t.Context()); !errors.Is(err, broken.err) {
 		t.Errorf("Run: %v", err)
 	}
 }
@@ -218,7 +220,7 @@ func TestMuxOutOfFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := brokenListener{err: errors.New("broken"), passing: 12}
 		began := time.Now()
-		if err := NewMux(&broken).Run(t.Context()); !errors.Is(err, broken.err) {
+		if err := NewMux(&broken, "s").Run(t.Context()); !errors.Is(err, broken.err) {
 			t.Errorf("Run: %v", err)
 		}
 		if d := time.Since(began); d < time.Second || d > 10*time.Second {
@@ -226,7 +228,7 @@ func TestMuxOutOfFiles(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := NewMux(&brokenListener{passing: 1 << 30}).Run(ctx); err != nil {
+		if err := NewMux(&brokenListener{passing: 1 << 30}, "s").Run(ctx); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
@@ -249,7 +251,7 @@ func (b *brokenListener) Addr() net.Addr { return &net.UnixAddr{Name: "broken"} 
 
 func TestDialRaftFails(t *testing.T) {
 	bubble(t, func(t *testing.T, n *testNet, _ *Client) {
-		if _, err := DialRaft(t.Context(), n.dial, "nobody"); !errors.Is(err, errRefusedByNobody) {
+		if _, err := DialRaft(t.Context(), n.dial, "nobody", "s"); !errors.Is(err, errRefusedByNobody) {
 			t.Errorf("nobody there: %v", err)
 		}
 		pipe := func(context.Context, string) (net.Conn, error) {
@@ -257,13 +259,36 @@ func TestDialRaftFails(t *testing.T) {
 			return near, nil
 		}
 		began := time.Now()
-		if _, err := DialRaft(t.Context(), pipe, "deaf"); err == nil || time.Since(began) != helloTimeout {
+		if _, err := DialRaft(t.Context(), pipe, "deaf", "s"); err == nil || time.Since(began) != helloTimeout {
 			t.Errorf("deaf: %v after %v", err, time.Since(began))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := DialRaft(ctx, pipe, "deaf"); err == nil || time.Since(began) != helloTimeout+time.Second {
+		if _, err := DialRaft(ctx, pipe, "deaf", "s"); err == nil || time.Since(began) != helloTimeout+time.Second {
 			t.Errorf("deaf, less time: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// A connection of Raft that another server at this address was meant for is
+// closed: its server would be counted for the other as well.
+func TestMuxRefusesAnotherServers(t *testing.T) {
+	bubble(t, func(t *testing.T, n *testNet, _ *Client) {
+		_, stop := n.muxed(t)
+		defer stop()
+		for _, server := range []string{"t", "ss", strings.Repeat("s", 255)} {
+			conn, err := DialRaft(t.Context(), n.dial, "a", server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !closedByPeer(conn) {
+				t.Errorf("for %q: accepted", server)
+			}
+		}
+		for _, server := range []string{"", strings.Repeat("s", 256)} {
+			if _, err := DialRaft(t.Context(), n.dial, "a", server); !errors.Is(err, ErrServerID) {
+				t.Errorf("%d bytes: %v", len(server), err)
+			}
 		}
 	})
 }

@@ -130,7 +130,7 @@ func (m *Member) start() {
 		Open: func() (*agent.Stores, error) {
 			return &agent.Stores{Logs: h.Disk.Logs(), Stable: h.Disk.Stable(), Snapshots: h.Disk.Snapshots()}, nil
 		},
-		Transport: func() raft.Transport { return h.Transport() },
+		Transport: func(server raft.ServerID) raft.Transport { return h.TransportAs(server) },
 		Bootstrap: bootstrap.DefaultConfig(),
 		Consensus: consensus.DefaultConfig(),
 		Log:       c.logger(h),

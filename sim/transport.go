@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/raftlock/raftlock/internal/mutant"
 )
 
 // consumerMax is how many RPCs may wait for a raft node's main loop before
@@ -18,6 +20,7 @@ type transport struct {
 	w    *World
 	inc  *incarnation
 	addr string
+	as   raft.ServerID // whose messages it takes; empty: anybody's
 	cons chan raft.RPC
 	dead chan struct{}
 
@@ -31,11 +34,15 @@ type transport struct {
 // offers WithPreVote and WithClose, calls the heartbeat handler, where one is
 // set, on a goroutine of its own beside raft's main loop, as
 // raft.NetworkTransport does, and has no pipeline.
-func (h *Host) Transport() raft.Transport {
+func (h *Host) Transport() raft.Transport { return h.TransportAs("") }
+
+// TransportAs is Transport for one server: what reaches this address and is
+// meant for another server is refused, as the real port does.
+func (h *Host) TransportAs(server raft.ServerID) raft.Transport {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	t := &transport{
-		w: h.w, inc: h.inc, addr: h.addr,
+		w: h.w, inc: h.inc, addr: h.addr, as: server,
 		cons: make(chan raft.RPC, consumerMax), dead: make(chan struct{}),
 	}
 	if h.inc.transport != nil {
@@ -85,42 +92,42 @@ func (t *transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (ra
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-func (t *transport) AppendEntries(_ raft.ServerID, a raft.ServerAddress, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
+func (t *transport) AppendEntries(id raft.ServerID, a raft.ServerAddress, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
 	c := *q
 	c.Entries = make([]*raft.Log, len(q.Entries))
 	for i, l := range q.Entries {
 		entry := *l
 		c.Entries[i] = &entry
 	}
-	m := rpc{kind: "raft/AppendEntries", command: &c}
+	m := rpc{to: id, kind: "raft/AppendEntries", command: &c}
 	if isHeartbeat(q) {
 		m.kind, m.heartbeat = "raft/Heartbeat", true
 	}
 	return ask(t, a, m, r)
 }
 
-func (t *transport) RequestVote(_ raft.ServerID, a raft.ServerAddress, q *raft.RequestVoteRequest, r *raft.RequestVoteResponse) error {
+func (t *transport) RequestVote(id raft.ServerID, a raft.ServerAddress, q *raft.RequestVoteRequest, r *raft.RequestVoteResponse) error {
 	c := *q
-	return ask(t, a, rpc{kind: "raft/RequestVote", command: &c}, r)
+	return ask(t, a, rpc{to: id, kind: "raft/RequestVote", command: &c}, r)
 }
 
-func (t *transport) RequestPreVote(_ raft.ServerID, a raft.ServerAddress, q *raft.RequestPreVoteRequest, r *raft.RequestPreVoteResponse) error {
+func (t *transport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, q *raft.RequestPreVoteRequest, r *raft.RequestPreVoteResponse) error {
 	c := *q
-	return ask(t, a, rpc{kind: "raft/RequestPreVote", command: &c}, r)
+	return ask(t, a, rpc{to: id, kind: "raft/RequestPreVote", command: &c}, r)
 }
 
-func (t *transport) TimeoutNow(_ raft.ServerID, a raft.ServerAddress, q *raft.TimeoutNowRequest, r *raft.TimeoutNowResponse) error {
+func (t *transport) TimeoutNow(id raft.ServerID, a raft.ServerAddress, q *raft.TimeoutNowRequest, r *raft.TimeoutNowResponse) error {
 	c := *q
-	return ask(t, a, rpc{kind: "raft/TimeoutNow", command: &c}, r)
+	return ask(t, a, rpc{to: id, kind: "raft/TimeoutNow", command: &c}, r)
 }
 
-func (t *transport) InstallSnapshot(_ raft.ServerID, a raft.ServerAddress, q *raft.InstallSnapshotRequest, r *raft.InstallSnapshotResponse, data io.Reader) error {
+func (t *transport) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, q *raft.InstallSnapshotRequest, r *raft.InstallSnapshotResponse, data io.Reader) error {
 	content, err := io.ReadAll(data)
 	if err != nil {
 		return err
 	}
 	c := *q
-	return ask(t, a, rpc{kind: "raft/InstallSnapshot", command: &c, data: content, slow: 10}, r)
+	return ask(t, a, rpc{to: id, kind: "raft/InstallSnapshot", command: &c, data: content, slow: 10}, r)
 }
 
 // isHeartbeat is NetworkTransport's own test.
@@ -130,6 +137,7 @@ func isHeartbeat(q *raft.AppendEntriesRequest) bool {
 
 // rpc is one request.
 type rpc struct {
+	to        raft.ServerID
 	kind      string
 	command   any
 	data      []byte
@@ -159,7 +167,7 @@ func (w *World) serveRPC(server *incarnation, m rpc, answer chan<- raft.RPCRespo
 	w.mu.Lock()
 	t := server.transport
 	w.mu.Unlock()
-	if t == nil {
+	if t == nil || t.as != "" && m.to != t.as && !mutant.On("sim-raft-server") {
 		return false
 	}
 	r := raft.RPC{Command: m.command, RespChan: answer}

@@ -83,7 +83,9 @@ func (p *port) stop() {
 func (w *wires) start(m *Member) *port {
 	ctx, cancel := context.WithCancel(context.Background())
 	listener := w.listen(m.Host.Addr())
-	mux := link.NewMux(listener)
+	id, err := bootstrap.LoadServerID(smallFiles{m.Host.Disk.KV()}, randReader{m.c.W.Rand("wire-id/" + m.Host.Name)})
+	m.c.must("server id", err)
+	mux := link.NewMux(listener, id)
 	client := link.NewClient(link.ClientConfig{Dial: w.dial})
 	h, c := m.Host, m.c
 	rng := c.W.Rand("wire/" + h.Name)
@@ -94,7 +96,7 @@ func (w *wires) start(m *Member) *port {
 		Open: func() (*agent.Stores, error) {
 			return &agent.Stores{Logs: h.Disk.Logs(), Stable: h.Disk.Stable(), Snapshots: h.Disk.Snapshots()}, nil
 		},
-		Transport: func() raft.Transport {
+		Transport: func(raft.ServerID) raft.Transport {
 			o := consensus.DefaultTransportOptions()
 			o.Log = slog.New(slog.DiscardHandler)
 			return consensus.NewTransport(&raftWire{Listener: mux.Raft(), wires: w}, o)
@@ -202,10 +204,10 @@ type raftWire struct {
 	wires *wires
 }
 
-func (r *raftWire) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+func (r *raftWire) Dial(server raft.ServerID, addr string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	c, err := link.DialRaft(ctx, r.wires.dial, string(addr))
+	c, err := link.DialRaft(ctx, r.wires.dial, addr, string(server))
 	if err != nil {
 		return nil, errors.Join(err, ErrConnectionRefused)
 	}

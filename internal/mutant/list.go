@@ -140,4 +140,8 @@ var Rules = []Rule{
 		module + "sdk/go", "^TestLostIsGivenBackBeforeTheLockIsTakenAnew$"},
 	{"sdk-reconcile-next", "next is the lowest sequence that the SDK has not used (design section 7)",
 		module + "sdk/go", "^TestRequestMadeWhileReconciling$"},
+	{"link-raft-server", "a connection of Raft that is meant for another server is refused (design section 8)",
+		module + "link", "^TestMuxRefusesAnotherServers$"},
+	{"sim-raft-server", "a message of Raft reaches only the server it is meant for (design section 8)",
+		module + "sim", "^TestStoryAddressReusedCommits$"},
 }
