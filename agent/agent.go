@@ -76,9 +76,9 @@ type Agent struct {
 	cfg      Config
 	boot     *bootstrap.Bootstrap
 	sessions *session.Host
-	wake     chan struct{} // capacity 1
-	fatal    chan error    // capacity 1
-	stores   *Stores       // set before node, closed after it
+	wake     chan struct{}           // capacity 1
+	stop     context.CancelCauseFunc // ends Run; set by it, before anything runs
+	stores   *Stores                 // set before node, closed after it
 
 	mu       sync.Mutex // guards the rest
 	decision *bootstrap.Decision
@@ -91,7 +91,7 @@ type Agent struct {
 
 // New makes an Agent. It starts nothing.
 func New(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1), fatal: make(chan error, 1)}
+	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1)}
 	id, err := bootstrap.LoadServerID(cfg.Store, cfg.Rand)
 	if err != nil {
 		return nil, fmt.Errorf("server id: %w", err)
@@ -144,34 +144,26 @@ func (a *Agent) Leading() bool {
 // Run belongs to a cluster until ctx ends, or until something breaks that the
 // agent must not outlive. It returns after its goroutines have.
 func (a *Agent) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, a.stop = context.WithCancelCause(ctx)
+	defer a.stop(nil)
 	var group sync.WaitGroup
 	part := func(name string, run func(context.Context) error) {
 		group.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
-				cancel(fmt.Errorf("%s: %w", name, err))
+				a.stop(fmt.Errorf("%s: %w", name, err))
 			}
 		})
 	}
 	part("bootstrap", a.belong)
 	part("router", a.route)
 	part("ticker", a.tick)
-	part("store", func(ctx context.Context) error {
-		select {
-		case err := <-a.fatal:
-			return err
-		case <-ctx.Done():
-			return nil
-		}
-	})
 	<-ctx.Done()
 	// Streams first, so that no application is told a thing that ends; then the
 	// parts; Raft last, since the parts read from it.
 	a.sessions.Close()
 	group.Wait()
 	err := a.stopRaft()
-	if cause := context.Cause(ctx); cause != context.Canceled && !errors.Is(cause, ctx.Err()) {
+	if cause := context.Cause(ctx); cause != ctx.Err() {
 		err = errors.Join(cause, err)
 	}
 	return err
@@ -211,12 +203,7 @@ func (a *Agent) startRaft(clusterID string) (*consensus.Node, error) {
 	cfg.Transport, cfg.Logs, cfg.Stable, cfg.Snapshots = a.cfg.Transport(cfg.ServerID), stores.Logs, stores.Stable, stores.Snapshots
 	cfg.Asker, cfg.Leader = a, leaderSide{a}
 	cfg.Wall, cfg.Log = a.cfg.Wall, a.cfg.Log
-	cfg.Fatal = func(err error) {
-		select {
-		case a.fatal <- err:
-		default:
-		}
-	}
+	cfg.Fatal = func(err error) { a.stop(fmt.Errorf("consensus: %w", err)) }
 	node, err := consensus.Open(cfg)
 	if err != nil {
 		if stores.Close != nil {

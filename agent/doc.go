@@ -12,7 +12,6 @@
 // and in a test bubble; and that Run returns after all its goroutines have.
 // Stopping it releases no lock of a living process.
 //
-// Goroutines, all waited for by Run: the router (one, which also runs the
-// link's reader), the link's writer, the ticker; for each leadership a sweeper;
-// for each link served a reader (the caller's), a writer and a confirmer.
+// Goroutines: ARCHITECTURE.md, "Threads". Run waits for all but those that
+// serve links, which are their server's.
 package agent

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftlock/raftlock/consensus"
@@ -14,36 +15,29 @@ import (
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-// Bounds of one link at the leader's end.
-const (
-	downQueueMax = 1 << 16 // frames waiting to be sent; past it the link breaks
-	queriesMax   = 256     // reads under way
-)
+// queriesMax bounds the reads under way of one link.
+const queriesMax = 256
 
 // downlink is the leader's end of one agent's link. Everything it sends passes
 // through one queue, in log order.
 type downlink struct {
-	d     *leading
-	conn  link.DownConn
-	hello *linkpb.Hello
+	d                  *leading
+	conn               link.DownConn
+	hello              *linkpb.Hello
+	outbox[*link.Down] // its mutex is taken after leading.mu
 
-	mu    sync.Mutex // guards the rest; taken after leading.mu
-	queue []*link.Down
-	dead  bool
-	beat  uint64 // the newest beat that awaits a confirm; 0: none
-
-	ready   chan struct{} // capacity 1: the queue has something
+	beat    atomic.Uint64 // the newest beat that awaits a confirm
 	beaten  chan struct{} // capacity 1: beat was set
 	queries chan struct{} // one slot a read under way
-	done    chan struct{} // closed with the link
 }
 
 // serve runs one link until it breaks, is replaced, or the leadership ends.
 func (d *leading) serve(hello *linkpb.Hello, conn link.DownConn) {
 	k := &downlink{
 		d: d, conn: conn, hello: hello,
-		ready: make(chan struct{}, 1), beaten: make(chan struct{}, 1),
-		queries: make(chan struct{}, queriesMax), done: make(chan struct{}),
+		outbox:  outbox[*link.Down]{conn: conn, ready: make(chan struct{}, 1), done: make(chan struct{})},
+		beaten:  make(chan struct{}, 1),
+		queries: make(chan struct{}, queriesMax),
 	}
 	if !d.register(k) {
 		conn.Close()
@@ -99,58 +93,6 @@ func (d *leading) forget(k *downlink) {
 	}
 }
 
-// close is safe to repeat and from anywhere.
-func (k *downlink) close() {
-	k.mu.Lock()
-	if !k.dead {
-		k.dead = true
-		close(k.done)
-	}
-	k.mu.Unlock()
-	k.conn.Close()
-}
-
-// send queues frames. It never blocks: an agent that does not read its link
-// loses it.
-func (k *downlink) send(frames ...*link.Down) {
-	k.mu.Lock()
-	full := len(k.queue) >= downQueueMax
-	if !k.dead && !full {
-		k.queue = append(k.queue, frames...)
-	}
-	k.mu.Unlock()
-	if full {
-		go k.close() // closing a connection may wait for its reader
-		return
-	}
-	signal(k.ready)
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-func (k *downlink) write() {
-	for {
-		select {
-		case <-k.ready:
-		case <-k.done:
-			return
-		}
-		k.mu.Lock()
-		batch := k.queue
-		k.queue = nil
-		k.mu.Unlock()
-		if len(batch) > 0 && k.conn.Send(batch) != nil {
-			k.close()
-			return
-		}
-	}
-}
-
 // read takes frames and never blocks on anything but the connection.
 func (k *downlink) read() {
 	for {
@@ -186,21 +128,17 @@ func (k *downlink) beatArrived(b *linkpb.Beat) bool {
 	if d.links[k.hello.Incarnation] != k {
 		return false
 	}
-	except := make([]lease16, 0, len(b.Except))
+	except := make([]fsm.ID, 0, len(b.Except))
 	for _, id := range b.Except {
 		if len(id) == 16 {
-			except = append(except, lease16(id))
+			except = append(except, fsm.ID(id))
 		}
 	}
 	d.table.Beat(k.hello.Incarnation, d.clock(), except)
-	k.mu.Lock()
-	k.beat = b.Number
-	k.mu.Unlock()
+	k.beat.Store(b.Number)
 	signal(k.beaten)
 	return true
 }
-
-type lease16 = [16]byte
 
 // confirm answers beats, each only after a proof that this leadership still
 // led after the beat arrived.
@@ -211,13 +149,11 @@ func (k *downlink) confirm() {
 		case <-k.done:
 			return
 		}
-		k.mu.Lock()
-		number := k.beat
-		k.mu.Unlock()
+		number := k.beat.Load()
 		if err := k.d.l.Confirm(k.d.ctx); err != nil {
 			continue // unanswered: the agent looks for another leader
 		}
-		k.send(&link.Down{Frame: &linkpb.Down_Beat{Beat: &linkpb.BeatAnswer{Number: number}}})
+		k.Send(&link.Down{Frame: &linkpb.Down_Beat{Beat: &linkpb.BeatAnswer{Number: number}}})
 	}
 }
 
@@ -232,7 +168,7 @@ func (k *downlink) proposed(p *linkpb.Propose) bool {
 	}
 	if complaint := command.Valid(c); complaint != "" {
 		// Not only useless: one string that is not UTF-8 spoils its whole entry.
-		k.send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: &command.Result{
+		k.Send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: &command.Result{
 			Code: command.Code_CODE_INVALID, Detail: complaint,
 		}}))
 		return true
@@ -249,9 +185,9 @@ func (k *downlink) proposed(p *linkpb.Propose) bool {
 	switch err {
 	case nil:
 	case consensus.ErrQueueFull:
-		k.send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_QUEUE_FULL}))
+		k.Send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_QUEUE_FULL}))
 	case consensus.ErrTooLarge:
-		k.send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: &command.Result{
+		k.Send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: &command.Result{
 			Code: command.Code_CODE_INVALID, Detail: "the request is larger than a log entry may be",
 		}}))
 	default:
@@ -285,7 +221,7 @@ func (k *downlink) answer(id uint64, c *command.Command, r *command.Result, err 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
-		k.send(proposedFrame(&linkpb.Proposed{Id: id, Outcome: linkpb.Proposed_OUTCOME_UNKNOWN}))
+		k.Send(proposedFrame(&linkpb.Proposed{Id: id, Outcome: linkpb.Proposed_OUTCOME_UNKNOWN}))
 		return
 	}
 	f := &linkpb.Proposed{Id: id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: r}
@@ -300,7 +236,7 @@ func (k *downlink) answer(id uint64, c *command.Command, r *command.Result, err 
 	if p := c.GetPlainAcquire(); p != nil && len(r.Standings) == 1 && r.Standings[0].State == command.Standing_STATE_WAITING {
 		k.watchPlain(p)
 	}
-	k.send(proposedFrame(f))
+	k.Send(proposedFrame(f))
 }
 
 // watchPlain remembers that this link's agent waits in a plain session.
@@ -335,7 +271,7 @@ func (k *downlink) query(q *linkpb.Query) bool {
 	select {
 	case k.queries <- struct{}{}:
 	default:
-		k.send(queryFrame(&linkpb.QueryAnswer{Id: q.Id, Detail: "too many reads under way"}))
+		k.Send(queryFrame(&linkpb.QueryAnswer{Id: q.Id, Detail: "too many reads under way"}))
 		return true
 	}
 	k.d.mu.Lock()
@@ -343,7 +279,7 @@ func (k *downlink) query(q *linkpb.Query) bool {
 	if !over {
 		k.d.owned.Go(func() {
 			defer func() { <-k.queries }()
-			k.send(queryFrame(answerQuery(k.d.ctx, k.d.node, q)))
+			k.Send(queryFrame(answerQuery(k.d.ctx, k.d.node, q)))
 		})
 	}
 	k.d.mu.Unlock()
@@ -357,13 +293,13 @@ func queryFrame(a *linkpb.QueryAnswer) *link.Down {
 // answerQuery reads from this replica; linearizable unless stale is asked for.
 func answerQuery(ctx context.Context, node *consensus.Node, q *linkpb.Query) *linkpb.QueryAnswer {
 	a := &linkpb.QueryAnswer{Id: q.Id, Stale: q.Stale}
-	view := node.StaleView()
-	if !q.Stale {
-		var err error
-		if view, err = node.Read(ctx); err != nil {
-			a.Detail = err.Error()
-			return a
-		}
+	var view *fsm.View
+	var err error
+	if q.Stale {
+		view = node.StaleView()
+	} else if view, err = node.Read(ctx); err != nil {
+		a.Detail = err.Error()
+		return a
 	}
 	a.Ok, a.Index = true, view.Index()
 	switch q := q.Query.(type) {

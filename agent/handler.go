@@ -8,9 +8,6 @@ import (
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-// linkVersion is the one version of the link's frames so far.
-const linkVersion = 1
-
 // ErrQuestion: a question of a kind this agent does not know, or cannot answer
 // because its disk failed.
 var ErrQuestion = errors.New("question cannot be answered")
@@ -19,14 +16,15 @@ var _ link.Handler = (*Agent)(nil)
 
 // Admit judges a hello: only a leader whose Establish was applied takes links.
 func (a *Agent) Admit(h *linkpb.Hello) *linkpb.Welcome {
-	w := &linkpb.Welcome{Version: linkVersion, ServerId: a.ServerID()}
+	version, common := link.Version(h)
+	w := &linkpb.Welcome{Version: version, ServerId: a.ServerID()}
 	a.mu.Lock()
 	d, node, decision := a.leading, a.node, a.decision
 	a.mu.Unlock()
 	switch {
 	case decision == nil || h.ClusterId != decision.ClusterID:
 		w.Refusal = linkpb.Welcome_REFUSAL_WRONG_CLUSTER
-	case h.VersionMin > linkVersion || h.VersionMax < linkVersion:
+	case !common:
 		w.Refusal = linkpb.Welcome_REFUSAL_VERSION
 	case d == nil:
 		w.Refusal = linkpb.Welcome_REFUSAL_NOT_LEADER

@@ -133,14 +133,14 @@ func (d *leading) stands(e fsm.Event, st *command.Standing) {
 // lost with its link is found again by reconciling.
 func (d *leading) notify(incarnation uint64, n *linkpb.Notice) {
 	if k := d.links[incarnation]; k != nil {
-		k.send(&link.Down{Frame: &linkpb.Down_Notice{Notice: n}})
+		k.Send(&link.Down{Frame: &linkpb.Down_Notice{Notice: n}})
 	}
 }
 
 // stir tells the agents whose plain requests wait in a session to ask again.
 func (d *leading) stir(id fsm.ID) {
 	for k := range d.plain[id] {
-		k.send(&link.Down{Frame: &linkpb.Down_Notice{Notice: &linkpb.Notice{
+		k.Send(&link.Down{Frame: &linkpb.Down_Notice{Notice: &linkpb.Notice{
 			Session: id[:], Notice: &linkpb.Notice_Stirred{Stirred: true},
 		}}})
 	}

@@ -7,7 +7,7 @@ import (
 
 func filter(q *linkpb.ListLocks) fsm.Filter {
 	return fsm.Filter{
-		Prefix: q.Prefix, Pattern: q.Pattern, Owner: q.Owner, Held: q.Held, Contested: q.Contested,
+		Prefix: q.Prefix, Pattern: q.Pattern, Owner: q.Owner, Contested: q.Contested,
 		Metadata: q.Metadata, After: q.After, Limit: int(q.Limit),
 	}
 }

@@ -31,8 +31,7 @@ const (
 	// waits a third longer, up to so many.
 	relinkMost = 10
 	// Asked at once when nobody is known to be a voter.
-	askedMax   = 64
-	upQueueMax = 1 << 16 // frames waiting to be sent; past it the link breaks
+	askedMax = 64
 )
 
 // sighting is a leader that was found: where, and of which term. The zero value
@@ -196,7 +195,7 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 	a.mu.Lock()
 	a.linkNo++
 	hello := &linkpb.Hello{
-		VersionMin: linkVersion, VersionMax: linkVersion, ClusterId: a.decision.ClusterID,
+		VersionMin: link.VersionMin, VersionMax: link.VersionMax, ClusterId: a.decision.ClusterID,
 		Agent: a.cfg.Name, Incarnation: a.cfg.Incarnation, Link: a.linkNo,
 	}
 	a.mu.Unlock()
@@ -214,7 +213,7 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 	if welcome.Term != r.term {
 		r.term, r.again = welcome.Term, 0
 	}
-	up := newUplink(conn)
+	up := &outbox[*link.Up]{conn: conn, ready: make(chan struct{}, 1), done: make(chan struct{})}
 	var both sync.WaitGroup
 	both.Go(up.write)
 	live, end := context.WithCancel(ctx)
@@ -238,7 +237,7 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 // watch closes the link when ctx ends, and when heartbeats go unanswered and
 // there is a leader to link to. Without one the link stays: a leader that was
 // cut off may be back before another is elected.
-func (r *router) watch(ctx context.Context, up *uplink) {
+func (r *router) watch(ctx context.Context, up *outbox[*link.Up]) {
 	defer up.close()
 	sessions := r.a.sessions
 	tries, patience := 0, min(sessions.Patience(), staleCheckMost)
@@ -264,66 +263,5 @@ func (r *router) watch(ctx context.Context, up *uplink) {
 		}
 		tries++
 		patience = r.a.retryDelay(tries)
-	}
-}
-
-// uplink is the agent's end of its link: a queue before the connection, so
-// that the sessions never wait for it.
-type uplink struct {
-	conn  link.UpConn
-	mu    sync.Mutex // guards queue and dead
-	queue []*link.Up
-	dead  bool
-	ready chan struct{} // capacity 1
-	done  chan struct{}
-}
-
-func newUplink(conn link.UpConn) *uplink {
-	return &uplink{conn: conn, ready: make(chan struct{}, 1), done: make(chan struct{})}
-}
-
-// Send implements session.Uplink.
-func (u *uplink) Send(frames ...*link.Up) bool {
-	u.mu.Lock()
-	ok := !u.dead && len(u.queue) < upQueueMax
-	if ok {
-		u.queue = append(u.queue, frames...)
-	} else if !u.dead {
-		u.endLocked()
-	}
-	u.mu.Unlock()
-	signal(u.ready)
-	return ok
-}
-
-func (u *uplink) endLocked() {
-	u.dead = true
-	close(u.done)
-}
-
-func (u *uplink) close() {
-	u.mu.Lock()
-	if !u.dead {
-		u.endLocked()
-	}
-	u.mu.Unlock()
-	u.conn.Close()
-}
-
-func (u *uplink) write() {
-	defer u.conn.Close()
-	for {
-		select {
-		case <-u.ready:
-		case <-u.done:
-			return
-		}
-		u.mu.Lock()
-		batch := u.queue
-		u.queue = nil
-		u.mu.Unlock()
-		if len(batch) > 0 && u.conn.Send(batch) != nil {
-			return
-		}
 	}
 }

@@ -29,11 +29,6 @@ func (n *Node) AddVoter(ctx context.Context, id ServerID, addr string) error {
 	})
 }
 
-// Demote makes a voter a standby. A leader transfers first.
-func (n *Node) Demote(ctx context.Context, id ServerID) error {
-	return n.change(ctx, "demote", id, func() raft.Future { return n.raft.DemoteVoter(id, 0, n.cfg.ApplyBound) })
-}
-
 // Remove takes a server out of the configuration. A leader transfers first.
 func (n *Node) Remove(ctx context.Context, id ServerID) error {
 	return n.change(ctx, "remove", id, func() raft.Future { return n.raft.RemoveServer(id, 0, n.cfg.ApplyBound) })

@@ -246,7 +246,7 @@ func successorsHeartbeat(t *testing.T, wrap func(raft.Transport) raft.Transport,
 		if err := nodes[first].LeadershipTransferToServer("0", "0").Error(); err != nil {
 			t.Fatal(err)
 		}
-		first = lead(first)
+		lead(first)
 	}
 	if err := nodes[0].Apply([]byte("first"), 0).Error(); err != nil {
 		t.Fatal(err)
@@ -312,7 +312,7 @@ func TestNoHandlerNoPipeline(t *testing.T) {
 		go func() {
 			var a raft.AppendEntriesResponse
 			answered <- from.AppendEntries(id, addr, &raft.AppendEntriesRequest{
-				RPCHeader: raft.RPCHeader{Addr: []byte("x")}, Term: 7, Leader: []byte("x"),
+				RPCHeader: raft.RPCHeader{Addr: []byte("x")}, Term: 7,
 			}, &a)
 		}()
 		select {

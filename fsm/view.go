@@ -107,9 +107,7 @@ type Filter struct {
 	// Pattern: "*" matches any run of characters, "?" one. "" matches all.
 	Pattern string
 	// Owner of a plain hold, or the agent of a session's.
-	Owner string
-	// Held is always true of what is listed; it is here for the API.
-	Held      bool
+	Owner     string
 	Contested bool
 	// Metadata pairs that the hold must carry, all of them.
 	Metadata []*command.Pair

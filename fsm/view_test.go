@@ -48,7 +48,7 @@ func TestList(t *testing.T) {
 		"owner":             {Filter{Owner: "alice"}, []string{"db/two"}, ""},
 		"agent as owner":    {Filter{Owner: "h2"}, []string{"db/one"}, ""},
 		"contested":         {Filter{Contested: true}, []string{"app/two"}, ""},
-		"metadata":          {Filter{Metadata: team, Held: true}, []string{"app/one", "db/one"}, ""},
+		"metadata":          {Filter{Metadata: team}, []string{"app/one", "db/one"}, ""},
 		"limit":             {Filter{Limit: 2}, []string{"app/one", "app/two"}, "app/two"},
 		"after":             {Filter{Limit: 2, After: "app/two"}, []string{"db/one", "db/two"}, ""},
 		"after in a prefix": {Filter{Prefix: "app/", After: "app/one"}, []string{"app/two"}, ""},

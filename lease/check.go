@@ -79,23 +79,25 @@ func (t *Table) checkGroups(groups map[*group]bool, members, waiting int) error 
 }
 
 func (hs *holds) check() error {
-	order, of := 0, 0
-	for h, x := range hs.named {
-		if x.Hold != h || hs.ofSession[h.Session][h] != x {
-			return fmt.Errorf("hold %v is not its session's", h)
+	order := 0
+	for id, of := range hs.ofSession {
+		if len(of) == 0 {
+			return fmt.Errorf("session %x is remembered for no hold", id)
 		}
-		if x.place == none {
-			continue
-		}
-		if order++; !stands(&hs.order, x, x.place) {
-			return fmt.Errorf("hold %v stands nowhere", h)
+		for h, x := range of {
+			if x.Hold != h || h.Session != id {
+				return fmt.Errorf("hold %v is not its session's", h)
+			}
+			if x.place == none {
+				continue
+			}
+			if order++; !stands(&hs.order, x, x.place) {
+				return fmt.Errorf("hold %v stands nowhere", h)
+			}
 		}
 	}
-	for _, holds := range hs.ofSession {
-		of += len(holds)
-	}
-	if order != hs.order.len() || of != len(hs.named) {
-		return fmt.Errorf("%d holds named, %d of sessions, %d of %d ordered", len(hs.named), of, order, hs.order.len())
+	if order != hs.order.len() {
+		return fmt.Errorf("%d holds, %d ordered", order, hs.order.len())
 	}
 	return ordered(&hs.order)
 }

@@ -36,24 +36,20 @@ func (h *hold) before(o *hold) bool {
 func (h *hold) stand(place int) { h.place = place }
 
 type holds struct {
-	named     map[Hold]*hold
 	ofSession map[ID]map[Hold]*hold
 	order     heap[*hold]
 }
 
-func newHolds() holds {
-	return holds{named: map[Hold]*hold{}, ofSession: map[ID]map[Hold]*hold{}}
-}
+func (hs *holds) named(h Hold) *hold { return hs.ofSession[h.Session][h] }
 
 // Revoke starts the clock of a hold whose mark was applied at now, or that a
 // new leadership found marked: no renewal moves it. A repetition changes
 // nothing, so that marking again and again postpones nothing.
 func (t *Table) Revoke(h Hold, ttl, now time.Duration) {
-	if t.holds.named[h] != nil {
+	if t.holds.named(h) != nil {
 		return
 	}
 	x := &hold{Hold: h, d: Deadline(t.in(now), ttl)}
-	t.holds.named[h] = x
 	if t.holds.ofSession[h.Session] == nil {
 		t.holds.ofSession[h.Session] = map[Hold]*hold{}
 	}
@@ -63,14 +59,13 @@ func (t *Table) Revoke(h Hold, ttl, now time.Duration) {
 
 // Released forgets a revoked hold that is held no more.
 func (t *Table) Released(h Hold) {
-	x := t.holds.named[h]
+	x := t.holds.named(h)
 	if x == nil {
 		return
 	}
 	if x.place != none {
 		t.holds.order.remove(x.place)
 	}
-	delete(t.holds.named, h)
 	of := t.holds.ofSession[h.Session]
 	if delete(of, h); len(of) == 0 {
 		delete(t.holds.ofSession, h.Session)
@@ -80,7 +75,7 @@ func (t *Table) Released(h Hold) {
 // Releasing says that a revoked hold's release is being proposed: ExpiredHolds
 // does not return it again. False if it is unknown or was so already.
 func (t *Table) Releasing(h Hold) bool {
-	x := t.holds.named[h]
+	x := t.holds.named(h)
 	if x == nil || x.place == none {
 		return false
 	}
@@ -91,18 +86,17 @@ func (t *Table) Releasing(h Hold) bool {
 
 // NotReleasing takes a Releasing back. The deadline stays.
 func (t *Table) NotReleasing(h Hold) {
-	if x := t.holds.named[h]; x != nil && x.place == none {
+	if x := t.holds.named(h); x != nil && x.place == none {
 		t.holds.order.push(x)
 	}
 }
 
 // forget drops the revoked holds of a session that ended.
 func (hs *holds) forget(id ID) {
-	for h, x := range hs.ofSession[id] {
+	for _, x := range hs.ofSession[id] {
 		if x.place != none {
 			hs.order.remove(x.place)
 		}
-		delete(hs.named, h)
 	}
 	delete(hs.ofSession, id)
 }

@@ -227,7 +227,7 @@ func TestCheckNotices(t *testing.T) {
 		"members unordered":   func(x *Table) { x.links[7].members.swap(0, 1) },
 		"alone unordered":     func(x *Table) { x.alone.swap(0, 1) },
 		"hold of nobody":      func(x *Table) { clear(x.holds.ofSession) },
-		"hold nowhere":        func(x *Table) { x.holds.named[Hold{Session: name(0)}].place = 99 },
+		"hold nowhere":        func(x *Table) { x.holds.named(Hold{Session: name(0)}).place = 99 },
 		"hold counted twice":  func(x *Table) { x.holds.order.push(&hold{}) },
 		"holds out of order":  func(x *Table) { x.holds.order.swap(0, 1) },
 		"groups out of order": func(x *Table) { x.groups.swap(0, 1) },

@@ -76,7 +76,7 @@ func (s *session) deadline() time.Duration {
 
 // New makes an empty table.
 func New() *Table {
-	return &Table{sessions: map[ID]*session{}, links: map[uint64]*group{}, holds: newHolds()}
+	return &Table{sessions: map[ID]*session{}, links: map[uint64]*group{}, holds: holds{ofSession: map[ID]map[Hold]*hold{}}}
 }
 
 func (t *Table) in(now time.Duration) time.Duration { return now - t.shift }

@@ -3,12 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
-	"strings"
 
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
@@ -123,82 +118,4 @@ func present[T any](m *T, what string) error {
 		return fmt.Errorf("%w: empty %s", ErrInvalid, what)
 	}
 	return nil
-}
-
-// FrameKind names what a frame is, for logs, metrics and the simulator:
-// "beat", "propose/acquire", "query/get"; "beat/answer", "proposed/applied",
-// "notice/granted", "query/answer". The set of names is bounded; "empty" and
-// "propose/unknown" stand for what this build does not know.
-func FrameKind[F *Up | *Down](f F) string {
-	switch f := any(f).(type) {
-	case *Up:
-		return upKind(f)
-	case *Down:
-		return downKind(f)
-	}
-	panic("unreachable")
-}
-
-func upKind(f *Up) string {
-	switch x := f.GetFrame().(type) {
-	case *linkpb.Up_Beat:
-		return "beat"
-	case *linkpb.Up_Propose:
-		return "propose/" + which(x.Propose.GetCommand(), "kind")
-	case *linkpb.Up_Query:
-		return "query/" + which(x.Query, "query")
-	}
-	return "empty"
-}
-
-func downKind(f *Down) string {
-	switch x := f.GetFrame().(type) {
-	case *linkpb.Down_Beat:
-		return "beat/answer"
-	case *linkpb.Down_Proposed:
-		name := strings.TrimPrefix(x.Proposed.GetOutcome().String(), "OUTCOME_")
-		if _, known := linkpb.Proposed_Outcome_name[int32(x.Proposed.GetOutcome())]; !known {
-			name = "unspecified"
-		}
-		return "proposed/" + strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	case *linkpb.Down_Notice:
-		if s := x.Notice.GetStanding(); s != nil {
-			return "notice/" + standingKind(s)
-		}
-		return "notice/" + which(x.Notice, "notice")
-	case *linkpb.Down_Query:
-		return "query/answer"
-	}
-	return "empty"
-}
-
-func standingKind(s *command.Standing) string {
-	switch {
-	case s.State == command.Standing_STATE_HELD && s.Revoked:
-		return "revoked"
-	case s.State == command.Standing_STATE_HELD:
-		return "granted"
-	case s.State == command.Standing_STATE_WAITING:
-		return "waiting"
-	case s.State == command.Standing_STATE_GONE:
-		return "gone"
-	}
-	return "unknown"
-}
-
-// QuestionKind names what a question is: "term", "founding/promise".
-func QuestionKind(q *linkpb.Question) string {
-	if f := q.GetFounding(); f != nil {
-		return "founding/" + which(f, "founding")
-	}
-	return which(q, "question")
-}
-
-// which names the member of a oneof that is set.
-func which(m proto.Message, oneof protoreflect.Name) string {
-	r := m.ProtoReflect()
-	if field := r.WhichOneof(r.Descriptor().Oneofs().ByName(oneof)); field != nil {
-		return strings.ReplaceAll(string(field.Name()), "_", "-")
-	}
-	return "unknown"
 }

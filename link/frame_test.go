@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"pgregory.net/rapid"
 
 	"github.com/raftlock/raftlock/fsm/command"
@@ -84,56 +83,6 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestFrameKind(t *testing.T) {
-	standing := func(s *command.Standing) *Down {
-		return notice(&linkpb.Notice{Notice: &linkpb.Notice_Standing{Standing: s}})
-	}
-	for want, got := range map[string]string{
-		"beat":                FrameKind(beat(1)),
-		"empty":               FrameKind(&Up{}),
-		"propose/unknown":     FrameKind(propose(nil)),
-		"propose/acquire":     FrameKind(propose(&command.Command{Kind: &command.Command_Acquire{}})),
-		"propose/set-ttl":     FrameKind(propose(&command.Command{Kind: &command.Command_SetTtl{}})),
-		"query/get":           FrameKind(&Up{Frame: &linkpb.Up_Query{Query: &linkpb.Query{Query: &linkpb.Query_Get{}}}}),
-		"beat/answer":         FrameKind(beatAnswer(1)),
-		"proposed/queue-full": FrameKind(&Down{Frame: &linkpb.Down_Proposed{Proposed: &linkpb.Proposed{Outcome: 2}}}),
-		"proposed/unspecified": FrameKind(&Down{Frame: &linkpb.Down_Proposed{
-			Proposed: &linkpb.Proposed{Outcome: 99}}}),
-		"query/answer":     FrameKind(&Down{Frame: &linkpb.Down_Query{}}),
-		"notice/moved":     FrameKind(notice(&linkpb.Notice{Notice: &linkpb.Notice_Moved{}})),
-		"notice/unknown":   FrameKind(notice(&linkpb.Notice{})),
-		"notice/granted":   FrameKind(standing(&command.Standing{State: command.Standing_STATE_HELD})),
-		"notice/revoked":   FrameKind(standing(&command.Standing{State: command.Standing_STATE_HELD, Revoked: true})),
-		"notice/waiting":   FrameKind(standing(&command.Standing{State: command.Standing_STATE_WAITING})),
-		"notice/gone":      FrameKind(standing(&command.Standing{State: command.Standing_STATE_GONE})),
-		"term":             QuestionKind(question()),
-		"unknown":          QuestionKind(&linkpb.Question{}),
-		"founding/promise": QuestionKind(&linkpb.Question{Question: &linkpb.Question_Founding{Founding: &linkpb.Founding{Founding: &linkpb.Founding_Promise{}}}}),
-	} {
-		if got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-	if got := FrameKind((*Down)(nil)); got != "empty" {
-		t.Errorf("nil is %q", got)
-	}
-}
-
-// TestFrameKindsAreNamed: a kind of command that is added has a name of its own.
-func TestFrameKindsAreNamed(t *testing.T) {
-	fields := (&command.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("kind").Fields()
-	seen := map[string]protoreflect.Name{}
-	for i := range fields.Len() {
-		c := &command.Command{}
-		c.ProtoReflect().Mutable(fields.Get(i))
-		name := FrameKind(propose(c))
-		if seen[name] != "" || name == "propose/unknown" {
-			t.Errorf("%s is %q", fields.Get(i).Name(), name)
-		}
-		seen[name] = fields.Get(i).Name()
-	}
-}
-
 func TestSplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var frames []*Up
@@ -188,7 +137,7 @@ func FuzzCheck(f *testing.F) {
 				for _, id := range f.GetBeat().GetExcept() {
 					_ = [16]byte(id)
 				}
-				if kind := FrameKind(f); kind == "empty" || f.Frame == nil {
+				if f.Frame == nil {
 					t.Errorf("%v passed", f)
 				}
 			}
@@ -198,12 +147,12 @@ func FuzzCheck(f *testing.F) {
 				if n := f.GetNotice(); n != nil {
 					_ = [16]byte(n.Session)
 				}
-				if kind := FrameKind(f); kind == "empty" {
+				if f.Frame == nil {
 					t.Errorf("%v passed", f)
 				}
 			}
 		}
-		if proto.Unmarshal(b, q) == nil && CheckQuestion(q) == nil && QuestionKind(q) == "unknown" {
+		if proto.Unmarshal(b, q) == nil && CheckQuestion(q) == nil && q.Question == nil {
 			t.Errorf("%v passed", q)
 		}
 	})

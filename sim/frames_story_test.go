@@ -23,6 +23,8 @@ type frameStory struct {
 	// the beginning of the world count.
 	prepare func(*stage)
 	tell    func(*stage)
+	// expires: the story leaves a without its agent for longer than the lease.
+	expires bool
 	// everyLink counts the frames of all agents' links.
 	everyLink bool
 	// sampled draws from all frames alike; draws is how many, if not the usual.
@@ -114,7 +116,7 @@ var frameStories = []frameStory{
 		s.close(s.a)
 		s.await(s.wait)
 	}},
-	{name: "expire", least: 200, sampled: true, draws: 200, prepare: func(s *stage) {
+	{name: "expire", least: 200, expires: true, sampled: true, draws: 200, prepare: func(s *stage) {
 		s.heldAndWaited()
 	}, tell: func(s *stage) {
 		s.a.m.Host.Crash()
@@ -154,6 +156,7 @@ type stage struct {
 	ctx    context.Context // ends with the story
 	cancel context.CancelFunc
 	a, b   *App
+	closed *App // the story closed its session
 	held   *Handle
 	wait   *framesWait
 	all    []*framesWait
@@ -230,8 +233,8 @@ func (s *stage) owes(a *App, err error, what string) {
 	if err == nil || !a.Alive() || !a.m.Host.Up() || s.stalls() {
 		return
 	}
-	if session := a.Session(); session != nil && session.Err() != nil {
-		return // counted: the story's lease is short
+	if session := a.Session(); session != nil && session.Err() != nil && s.cutOff(a) {
+		return
 	}
 	s.c.W.Fail("%s lives, and did not get %s: %v", a.Name, what, err)
 }
@@ -338,6 +341,7 @@ func (s *stage) setTTL(a *App, ttl time.Duration) {
 }
 
 func (s *stage) close(a *App) {
+	s.closed = a
 	ctx, over := s.call()
 	ctx, cancel := a.within(ctx)
 	defer cancel()
@@ -389,13 +393,36 @@ func (s *stage) living() (n int) {
 	return n
 }
 
-// endedSessions counts those that the cluster ended though their process lives.
-func (s *stage) endedSessions() (n int) {
+// ended holds the cluster to its word: the session of a process that lives ends
+// only where its agent was away for longer than the lease. It counts those.
+func (s *stage) ended() (n int) {
 	for _, a := range s.c.Apps() {
 		session := a.Session()
-		if session != nil && a.Alive() && errors.Is(session.Err(), raftlock.ErrExpired) {
-			n++
+		if session == nil || !a.Alive() || a == s.closed || session.Err() == nil {
+			continue
+		}
+		n++
+		if !s.cutOff(a) {
+			s.c.W.Fail("%s lives, and its session ended: %v", a.Name, session.Err())
 		}
 	}
 	return n
+}
+
+// cutOff: the fault, or the story itself, killed the application's agent.
+func (s *stage) cutOff(a *App) bool {
+	if s.story.expires && a == s.a {
+		return true
+	}
+	hit := s.aim.Hit()
+	if hit == nil || s.fault.Relink {
+		return false
+	}
+	switch s.fault.Action {
+	case KillFrom, KillFromSent:
+		return hit.from.app == nil && hit.from.host == a.m.Host
+	case KillTo:
+		return hit.to.app == nil && hit.to.host == a.m.Host
+	}
+	return false
 }

@@ -81,7 +81,7 @@ type framesRun struct {
 	mu           sync.Mutex // guards the rest
 	runs, missed int
 	failed       int
-	ended        int // sessions of living applications that the cluster ended
+	ended        int // sessions of applications that live
 	virtual      time.Duration
 	longest      time.Duration // that a call took
 }
@@ -99,7 +99,7 @@ func (r *framesRun) all(t *testing.T) {
 }
 
 func (r *framesRun) judge(t *testing.T) {
-	t.Logf("%d frames, %d runs, %d missed; %d sessions of living applications expired, the longest call took %v",
+	t.Logf("%d frames, %d runs, %d missed; %d sessions ended with their agents, the longest call took %v",
 		r.frames, r.runs, r.missed, r.ended, r.longest)
 	if r.runs < r.story.least && !testing.Short() {
 		t.Errorf("%d runs; there were %d", r.runs, r.story.least)
@@ -203,9 +203,10 @@ func (r *framesRun) perform(t *testing.T, seed uint64, f FrameFault) *stage {
 	time.Sleep(framesTail)
 	s.recorded, s.frames = s.aim.Faults(), len(s.aim.kept)
 	s.end()
+	ended := s.ended()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ended += s.endedSessions()
+	r.ended += ended
 	r.virtual += w.Now()
 	r.longest = max(r.longest, s.longest)
 	return s

@@ -24,9 +24,8 @@ type RawApp struct {
 	id     [16]byte
 	secret [32]byte
 
-	mu   sync.Mutex // guards the rest
-	got  []*api.SessionResponse
-	over bool
+	mu  sync.Mutex // guards the rest
+	got []*api.SessionResponse
 }
 
 // StartRaw starts an application without an SDK and connects its stream.
@@ -47,19 +46,15 @@ func (r *RawApp) Connect() {
 	}
 	p := s.(clientStream).p
 	r.mu.Lock()
-	r.stream, r.over = p, false
+	r.stream = p
 	r.mu.Unlock()
 	r.owned.Go(func() {
 		for {
 			m, err := p.Recv()
-			r.mu.Lock()
 			if err != nil {
-				if r.stream == p {
-					r.over = true
-				}
-				r.mu.Unlock()
 				return
 			}
+			r.mu.Lock()
 			r.got = append(r.got, m)
 			r.mu.Unlock()
 		}
@@ -78,12 +73,6 @@ func (r *RawApp) Send(q *api.SessionRequest) {
 
 func (r *RawApp) SendOpen(seq uint64, ttl time.Duration) {
 	r.Send(&api.SessionRequest{Request: &api.SessionRequest_Open{Open: &api.Open{
-		Session: r.id[:], Secret: r.secret[:], Seq: seq, TtlNanos: uint64(ttl), ClockNanos: r.clock(),
-	}}})
-}
-
-func (r *RawApp) SendResume(seq uint64, ttl time.Duration) {
-	r.Send(&api.SessionRequest{Request: &api.SessionRequest_Resume{Resume: &api.Resume{
 		Session: r.id[:], Secret: r.secret[:], Seq: seq, TtlNanos: uint64(ttl), ClockNanos: r.clock(),
 	}}})
 }

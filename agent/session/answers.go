@@ -99,7 +99,7 @@ func (h *Host) endReason(s *session) api.Reason {
 // attached takes the answer to an open or resume.
 func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Duration) {
 	r, a := f.Result, s.attaching
-	if a == nil || a.cmd.Seq != p.seq {
+	if a == nil || a.Seq != p.seq {
 		// A newer resume took its place, or it was asked twice. Nothing here
 		// may be vouched for under another attachment than this agent's.
 		if f.Confirmed && (a != nil || r.Attachment != s.attachment) {
@@ -120,8 +120,8 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 	s.attaching = nil
 	s.attachment = r.Attachment
 	h.takeTTL(s, time.Duration(r.TtlNanos))
-	s.attachV = lease.HolderDeadline(a.first, s.ttl)
-	if a.cmd.GetOpen() != nil || mutant.On("session-resume-v") {
+	s.attachV = lease.HolderDeadline(s.attachFirst, s.ttl)
+	if a.GetOpen() != nil || mutant.On("session-resume-v") {
 		h.moveV(s, s.attachV, now)
 		if f.Confirmed {
 			h.confirm(s)

@@ -25,16 +25,16 @@ const (
 	beatsKept     = 64
 
 	// Bounds of what an application may ask for; the state machine has its own.
-	ttlMin      = 200 * time.Millisecond
-	ttlMax      = 24 * time.Hour
+	ttlMin      = time.Duration(command.TTLNanosMin)
+	ttlMax      = time.Duration(command.TTLNanosMax)
 	sessionsMax = 1 << 16
 	entriesMax  = command.NamedMax // one reconcile names them all
 )
 
-// Uplink takes frames for the leader. Send never blocks; false means that the
-// link is over, and LinkDown follows.
+// Uplink takes frames for the leader. Send never blocks. What is sent on a link
+// that is over is lost; LinkDown follows.
 type Uplink interface {
-	Send(frames ...*link.Up) bool
+	Send(*link.Up)
 }
 
 // Config is what a Host is made of. All fields are required.
@@ -54,10 +54,9 @@ type Config struct {
 type Host struct {
 	cfg Config
 
-	mu       sync.Mutex // guards all below; taken before no other lock
+	mu       sync.Mutex // guards all below; taken before a stream's queue and the uplink's
 	sessions map[ID]*session
 	up       *uplink
-	linkNo   uint64
 	beatNo   uint64
 	beats    []beat        // sent and not yet answered, oldest first
 	beatSent time.Duration // when the last one was sent, on whatever link
@@ -67,7 +66,7 @@ type Host struct {
 	closed   bool
 
 	gone    chan struct{}  // closed by Close
-	waiting sync.WaitGroup // exit watchers
+	waiting sync.WaitGroup // exit watchers, and cancels of plain waits
 }
 
 // beat is one heartbeat as it was sent.
@@ -140,7 +139,6 @@ func (h *Host) LinkUp(u Uplink) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.up = &uplink{Uplink: u, pending: make(map[uint64]pending), strangers: make(map[ID]struct{})}
-	h.linkNo++
 	h.beats, h.heard = nil, 0
 	h.urgent = true
 	for _, s := range h.sessions {
@@ -276,12 +274,12 @@ func (h *Host) beatAnswered(number uint64, now time.Duration) {
 }
 
 // propose sends one command on the link, naming the session's attachment.
-func (h *Host) propose(c *command.Command, p pending) bool {
+func (h *Host) propose(c *command.Command, p pending) {
 	if h.up == nil {
-		return false
+		return
 	}
 	h.up.nextID++
 	id := h.up.nextID
 	h.up.pending[id] = p
-	return h.up.Send(&link.Up{Frame: &linkpb.Up_Propose{Propose: &linkpb.Propose{Id: id, Command: c}}})
+	h.up.Send(&link.Up{Frame: &linkpb.Up_Propose{Propose: &linkpb.Propose{Id: id, Command: c}}})
 }

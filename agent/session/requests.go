@@ -50,7 +50,7 @@ func (h *Host) acquire(s *session, q *api.Acquire) {
 		a.Metadata = append(a.Metadata, &command.Pair{Key: k, Value: v})
 	}
 	slices.SortFunc(a.Metadata, func(x, y *command.Pair) int { return cmp.Compare(x.Key, y.Key) })
-	c := &command.Command{Session: s.id[:], Seq: q.Seq, Attachment: max(1, s.attachment), Kind: &command.Command_Acquire{Acquire: a}}
+	c := &command.Command{Session: s.id[:], Seq: q.Seq, Kind: &command.Command_Acquire{Acquire: a}}
 	if h.valid(s, c) {
 		h.add(s, &entry{seq: q.Seq, acquire: true, lock: q.Lock, cmd: c})
 	}
@@ -109,7 +109,7 @@ func (h *Host) setTTL(s *session, q *api.SetTTL, now time.Duration) {
 		return
 	}
 	c := &command.Command{
-		Session: s.id[:], Seq: q.Seq, Attachment: max(1, s.attachment),
+		Session: s.id[:], Seq: q.Seq,
 		Kind: &command.Command_SetTtl{SetTtl: &command.SetTTL{TtlNanos: q.TtlNanos}},
 	}
 	if !h.valid(s, c) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"slices"
 	"time"
 
@@ -83,10 +84,10 @@ func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, 
 	if s.attachment == 0 {
 		s.ttl, s.leaseOnExit, s.listed = bounded(q.TtlNanos), q.LeaseOnExit, true
 	}
-	s.attaching = &attaching{cmd: &command.Command{Seq: q.Seq, Kind: &command.Command_Open{Open: &command.Open{
+	s.attaching = &command.Command{Seq: q.Seq, Kind: &command.Command_Open{Open: &command.Open{
 		SecretHash: hash[:], Agent: h.agent(), TtlNanos: q.TtlNanos, Process: peer.Process(),
 		LeaseOnExit: q.LeaseOnExit, Identity: peer.Identity(),
-	}}}}
+	}}}
 	h.sync(s)
 	return s, nil
 }
@@ -106,9 +107,9 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	// Until the resume is answered no beat speaks for it: the leader may have
 	// moved it to the new attachment already.
 	s.confirmed = false
-	s.attaching = &attaching{cmd: &command.Command{Seq: q.Seq, Kind: &command.Command_Resume{Resume: &command.Resume{
+	s.attaching = &command.Command{Seq: q.Seq, Kind: &command.Command_Resume{Resume: &command.Resume{
 		SecretHash: hash[:], Agent: h.agent(),
-	}}}}
+	}}}
 	h.sync(s)
 	return s, nil
 }
@@ -126,7 +127,7 @@ func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*se
 			return nil, hash, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions as it keeps")
 		}
 		s = newSession(ID(id))
-		s.secretHash, s.peer, s.identity = hash, peer, peer.Identity()
+		s.secretHash, s.peer = hash, peer
 		h.sessions[s.id] = s
 		h.watch(s)
 	} else {
@@ -148,16 +149,8 @@ func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*se
 // refuse answers an open or resume that never reached the cluster.
 func (s *stream) refuse(seq uint64, why api.Reason, detail string) error {
 	s.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: &api.Attached{Seq: seq, Reason: why, Detail: detail}}})
-	return &Refused{Reason: why, Detail: detail}
+	return errors.New(detail)
 }
-
-// Refused is Serve's error for an open or resume that was answered no here.
-type Refused struct {
-	Reason api.Reason
-	Detail string
-}
-
-func (r *Refused) Error() string { return r.Detail }
 
 // watch ends the session when its process exits, with or without a stream.
 func (h *Host) watch(s *session) {

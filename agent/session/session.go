@@ -16,11 +16,10 @@ type session struct {
 	id         ID
 	secretHash [32]byte
 	peer       Peer
-	identity   string
 
 	// attachment is 0 until the first open or resume is answered.
 	attachment uint64
-	attaching  *attaching // an open or resume not yet answered
+	attaching  *command.Command // an open or resume not yet answered
 	// The newest open or resume that was sent, and when first: repeated, it is
 	// answered with what it did once, which is when the leader heard of it.
 	attachSeq   uint64
@@ -66,13 +65,6 @@ type session struct {
 
 	stream *stream
 	gone   chan struct{} // closed when the Host forgets the session
-}
-
-// attaching is an open or resume on its way.
-type attaching struct {
-	cmd   *command.Command
-	first time.Duration // its first sending; 0: not yet sent
-	sent  bool
 }
 
 // entry is one sequence that is not finished: an unanswered request, a wait or
@@ -133,7 +125,7 @@ func (s *session) vouched(now time.Duration) bool {
 func (s *session) command(c *command.Command) *command.Command {
 	c = proto.CloneOf(c)
 	c.Session = s.id[:]
-	if s.attaching == nil || c.GetOpen() == nil && c.GetResume() == nil {
+	if c.GetOpen() == nil && c.GetResume() == nil {
 		c.Attachment = s.attachment
 	}
 	if !mutant.On("session-ack") {
@@ -152,8 +144,8 @@ func (h *Host) sync(s *session) {
 	}
 	s.retry = false
 	if a := s.attaching; a != nil {
-		s.began(a, h.cfg.Clock())
-		c := s.command(a.cmd)
+		s.began(a.Seq, h.cfg.Clock())
+		c := s.command(a)
 		h.propose(c, pending{session: s.id, what: proposeAttach, seq: c.Seq})
 		return
 	}
@@ -182,11 +174,10 @@ func (h *Host) sync(s *session) {
 }
 
 // began notes when an open or resume was first sent.
-func (s *session) began(a *attaching, now time.Duration) {
-	if s.attachSeq != a.cmd.Seq || s.attachFirst == 0 || mutant.On("session-first-sending") {
-		s.attachSeq, s.attachFirst = a.cmd.Seq, now
+func (s *session) began(seq uint64, now time.Duration) {
+	if s.attachSeq != seq || mutant.On("session-first-sending") {
+		s.attachSeq, s.attachFirst = seq, now
 	}
-	a.first = s.attachFirst
 }
 
 // proposeFor sends one of s's commands under its current attachment.

@@ -35,11 +35,10 @@ type wire struct {
 	sent []*link.Up
 }
 
-func (w *wire) Send(frames ...*link.Up) bool {
+func (w *wire) Send(f *link.Up) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sent = append(w.sent, frames...)
-	return true
+	w.sent = append(w.sent, f)
 }
 
 // holdersSide runs a script on a Host that has a link, at 1000 s of its clock.

@@ -10,7 +10,7 @@ import (
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-const tenSeconds = 10 * time.Second
+const usualTTL = 10 * time.Second
 
 // A host that slept past V: whatever it looks at first, the hold is lost, and
 // the application hears that before any newer deadline.
@@ -24,7 +24,7 @@ func TestVNeverComesBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			holdersSide(t, func(t *testing.T, s *side) {
-				a := s.opened(tenSeconds)
+				a := s.opened(usualTTL)
 				s.holds(a, 2, "x", 5)
 				s.pass(9 * time.Second)
 				a.beat()
@@ -65,9 +65,9 @@ func (s *side) settle(_ *app, seqs ...uint64) {
 // repeats until it is applied, and before any new acquire.
 func TestLostIsGivenBack(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.holds(a, 2, "x", 5)
-		s.pass(tenSeconds)
+		s.pass(usualTTL)
 		s.h.Tick()
 		a.acquire(3, "x")
 		for range 3 {
@@ -93,7 +93,7 @@ func TestLostIsGivenBack(t *testing.T) {
 func TestBeatFromBeforeTheConfirmation(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
 		a := s.connect(nil)
-		a.open(1, tenSeconds)
+		a.open(1, usualTTL)
 		open := s.proposal()
 		s.pass(time.Second)
 		a.beat()
@@ -116,9 +116,9 @@ func TestBeatFromBeforeTheConfirmation(t *testing.T) {
 // A process that does not beat is not vouched for, and its V stands still.
 func TestStoppedProcessIsExcepted(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		a.heard()
-		s.pass(tenSeconds/vouchFraction - time.Millisecond)
+		s.pass(usualTTL/vouchFraction - time.Millisecond)
 		young := s.beat()
 		s.pass(time.Millisecond)
 		old := s.beat()
@@ -138,7 +138,7 @@ func TestStoppedProcessIsExcepted(t *testing.T) {
 // of the request, and answers made of the larger one do not raise it.
 func TestSmallerTTLCountsFirst(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.holds(a, 2, "x", 5)
 		a.setTTL(3, time.Second)
 		if s.proposal().Command.GetSetTtl() == nil {
@@ -156,11 +156,11 @@ func TestSmallerTTLCountsFirst(t *testing.T) {
 func TestLargerTTLCountsLater(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
 		a := s.opened(time.Second)
-		a.setTTL(2, tenSeconds)
+		a.setTTL(2, usualTTL)
 		p := s.proposal()
 		began := s.now()
 		before := s.beat()
-		s.applied(p, &command.Result{TtlNanos: uint64(tenSeconds)})
+		s.applied(p, &command.Result{TtlNanos: uint64(usualTTL)})
 		after := s.beat()
 		a.heard()
 		s.confirmed(before)
@@ -177,7 +177,7 @@ func TestLargerTTLCountsLater(t *testing.T) {
 // A grant that comes with little of V left is reported once that was renewed.
 func TestLateGrantRenewsFirst(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		a.acquire(2, "x")
 		p := s.proposal()
 		s.pass(9 * time.Second)
@@ -199,7 +199,7 @@ func TestLateGrantRenewsFirst(t *testing.T) {
 // it has passed, the hold is given back.
 func TestRevokedHoldIsFrozen(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.holds(a, 2, "x", 5)
 		s.holds(a, 3, "y", 6)
 		mark := heldStanding(2, "x", 5)
@@ -223,7 +223,7 @@ func TestRevokedHoldIsFrozen(t *testing.T) {
 // A list speaks for the sequences that its maker has seen, and no others.
 func TestListEndsAtTheFirstUnseen(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.holds(a, 4, "x", 5)
 		s.relink()
 		r := s.proposal().Command.GetReconcile()
@@ -236,7 +236,7 @@ func TestListEndsAtTheFirstUnseen(t *testing.T) {
 // An acquire that overtook the application's list is left alone by it.
 func TestAcquireOvertakesTheApplicationsList(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		b := s.connect(a)
 		b.resume(2, 0)
 		s.attached(b, s.proposal(), 2)
@@ -274,10 +274,10 @@ func TestDeathDuringAnOpen(t *testing.T) {
 func TestRepeatedOpenKeepsItsTime(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
 		began := s.now()
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.pass(5 * time.Second)
 		b := s.connect(a)
-		b.open(1, tenSeconds)
+		b.open(1, usualTTL)
 		s.attached(b, s.proposal(), 1)
 		for _, r := range b.heard() {
 			if d := r.GetAttached(); d != nil && time.Duration(d.DeadlineNanos)-began > 9800*time.Millisecond {
@@ -290,7 +290,7 @@ func TestRepeatedOpenKeepsItsTime(t *testing.T) {
 // A resume that is asked again counts from its first sending too.
 func TestRepeatedResumeKeepsItsTime(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.pass(time.Second)
 		began := s.now()
 		b := s.connect(a)
@@ -312,9 +312,9 @@ func TestRepeatedResumeKeepsItsTime(t *testing.T) {
 func TestOpenAskedTwice(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
 		a := s.connect(nil)
-		a.open(1, tenSeconds)
+		a.open(1, usualTTL)
 		b := s.connect(a)
-		b.open(1, tenSeconds)
+		b.open(1, usualTTL)
 		for _, p := range s.proposals() {
 			s.attached(b, p, 1)
 		}
@@ -331,11 +331,11 @@ func TestOpenAskedTwice(t *testing.T) {
 // list without the application's would give its holds away.
 func TestNoListBeforeTheApplications(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.holds(a, 2, "x", 5)
 		s.restart(8)
 		b := s.connect(a)
-		b.resume(9, s.now()+tenSeconds)
+		b.resume(9, s.now()+usualTTL)
 		s.attached(b, s.proposal(), 2)
 		s.relink()
 		for _, p := range s.proposals() {
@@ -360,7 +360,7 @@ func TestRevokedWhileTheAgentRestarts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			holdersSide(t, func(t *testing.T, s *side) {
-				a := s.opened(tenSeconds)
+				a := s.opened(usualTTL)
 				s.holds(a, 2, "x", 5)
 				v := s.now() + 9800*time.Millisecond
 				s.restart(8)

@@ -16,8 +16,6 @@ const streamQueueMax = 8192
 var (
 	// ErrFirst: the first request of a stream was neither open nor resume.
 	ErrFirst = errors.New("the first request must be open or resume")
-	// ErrSlow: the application does not read what it is sent.
-	ErrSlow = errors.New("the application does not read its stream")
 	// ErrClosed: the agent is stopping. The session lives on.
 	ErrClosed = errors.New("the agent is stopping")
 )

@@ -110,7 +110,7 @@ func TestSmallerTTLAndARevokedHold(t *testing.T) {
 // A full queue refuses the repetition of an acquire that waits: the wait stands.
 func TestFullQueueForgetsNoWait(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		a.acquire(2, "x")
 		waiting := &command.Standing{Seq: 2, State: command.Standing_STATE_WAITING, Lock: "x"}
 		s.applied(s.proposal(), &command.Result{Standings: []*command.Standing{waiting}})
@@ -138,7 +138,7 @@ func TestFullQueueForgetsNoWait(t *testing.T) {
 // and so confirmed, on the link that it has.
 func TestWithdrawnEndIsReconciled(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		s.notice(a, &linkpb.Notice{Notice: &linkpb.Notice_Ending{Ending: true}})
 		a.beat()
 		s.h.Tick()
@@ -157,7 +157,7 @@ func TestWithdrawnEndIsReconciled(t *testing.T) {
 // the same link, it is vouched for again.
 func TestDroppedSessionIsExcepted(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.opened(tenSeconds)
+		a := s.opened(usualTTL)
 		b := s.connect(a)
 		b.resume(2, 0)
 		s.applied(s.proposal(), &command.Result{Code: command.Code_CODE_LIMIT})

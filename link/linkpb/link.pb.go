@@ -812,7 +812,6 @@ type ListLocks struct {
 	// "*" matches any run of characters, "?" one.
 	Pattern   string          `protobuf:"bytes,2,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	Owner     string          `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
-	Held      bool            `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`
 	Contested bool            `protobuf:"varint,5,opt,name=contested,proto3" json:"contested,omitempty"`
 	Metadata  []*command.Pair `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty"`
 	// The page after this name.
@@ -871,13 +870,6 @@ func (x *ListLocks) GetOwner() string {
 		return x.Owner
 	}
 	return ""
-}
-
-func (x *ListLocks) GetHeld() bool {
-	if x != nil {
-		return x.Held
-	}
-	return false
 }
 
 func (x *ListLocks) GetContested() bool {
@@ -2338,16 +2330,15 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x04list\x18\x04 \x01(\v2\x1b.raftlock.link.v1.ListLocksH\x00R\x04listB\a\n" +
 	"\x05query\"\x1d\n" +
 	"\aGetLock\x12\x12\n" +
-	"\x04lock\x18\x01 \x01(\tR\x04lock\"\xe8\x01\n" +
+	"\x04lock\x18\x01 \x01(\tR\x04lock\"\xda\x01\n" +
 	"\tListLocks\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x18\n" +
 	"\apattern\x18\x02 \x01(\tR\apattern\x12\x14\n" +
-	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x12\n" +
-	"\x04held\x18\x04 \x01(\bR\x04held\x12\x1c\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x1c\n" +
 	"\tcontested\x18\x05 \x01(\bR\tcontested\x125\n" +
 	"\bmetadata\x18\x06 \x03(\v2\x19.raftlock.command.v1.PairR\bmetadata\x12\x14\n" +
 	"\x05after\x18\a \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\b \x01(\rR\x05limit\"\xe8\x01\n" +
+	"\x05limit\x18\b \x01(\rR\x05limitJ\x04\b\x04\x10\x05\"\xe8\x01\n" +
 	"\x04Down\x122\n" +
 	"\x04beat\x18\x01 \x01(\v2\x1c.raftlock.link.v1.BeatAnswerH\x00R\x04beat\x128\n" +
 	"\bproposed\x18\x02 \x01(\v2\x1a.raftlock.link.v1.ProposedH\x00R\bproposed\x122\n" +

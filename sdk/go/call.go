@@ -32,7 +32,6 @@ type debt struct {
 	// unanswered: the acquire's own answer is outstanding, so its sequence is
 	// acknowledged only when this is settled.
 	unanswered bool
-	told       bool // a cancel that was sent at least once
 }
 
 // parcel is something to be sent on the current stream.
@@ -85,10 +84,6 @@ func (s *Session) pay(d *debt) {
 			Release: &raftlockv1.Release{Hold: d.seq, Token: d.token, Lost: true}}}})
 		return
 	}
-	if mutant.On("sdk-cancel-keep") && d.told {
-		return
-	}
-	d.told = true
 	s.post(parcel{msg: &request{Request: &raftlockv1.SessionRequest_Cancel{
 		Cancel: &raftlockv1.Cancel{Target: d.seq}}}})
 }
@@ -112,7 +107,9 @@ func (s *Session) flush() {
 		return
 	}
 	for _, seq := range slices.Sorted(maps.Keys(s.owed)) {
-		s.pay(s.owed[seq])
+		if d := s.owed[seq]; d.token != 0 || !mutant.On("sdk-cancel-keep") {
+			s.pay(d)
+		}
 	}
 	for _, seq := range slices.Sorted(maps.Keys(s.calls)) {
 		s.post(parcel{msg: s.calls[seq].template, call: s.calls[seq]})

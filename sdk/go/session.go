@@ -97,13 +97,12 @@ type Session struct {
 	named map[uint64]bool  // what this stream's Reconcile named
 	out   []parcel         // to be sent on this stream
 
-	ttl      ttls
-	ttlCall  *call
-	lostLog  []*Lock
-	closing  bool
-	refusal  error // the session was opened, but cannot be used
-	err      error // why it is over
-	finished bool
+	ttl     ttls
+	ttlCall *call
+	lostLog []*Lock
+	closing bool
+	refusal error // the session was opened, but cannot be used
+	err     error // why it is over
 }
 
 // Session opens a session. Until ctx ends it waits for the agent to be there
@@ -216,7 +215,7 @@ func (s *Session) Close(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	s.sweep(s.cfg.clock())
-	if !s.closing && !s.finished {
+	if !s.closing && s.err == nil {
 		s.closing = true
 		s.abandon(refused(raftlockv1.Reason_REASON_SESSION_ENDED, "closed"))
 		if s.phase == phaseReady {
@@ -260,10 +259,9 @@ func (s *Session) finishWith(err error) {
 // finish ends the session for this process: all is lost, nothing is sent any
 // more. Only the first call counts.
 func (s *Session) finish(cause error) {
-	if s.finished {
+	if s.err != nil {
 		return
 	}
-	s.finished = true
 	s.err = endedFor(cause)
 	var e *Error
 	if errors.As(cause, &e) && e.Reason == raftlockv1.Reason_REASON_SESSION_ENDED {

@@ -14,7 +14,7 @@ func (s *Session) take(resp *raftlockv1.SessionResponse) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.clock()
-	if s.finished {
+	if s.err != nil {
 		return s.err
 	}
 	// Look at the old V before anything new is believed.
