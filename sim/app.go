@@ -120,13 +120,16 @@ func (n *noted) Read(p []byte) (int, error) {
 
 // Stop is SIGSTOP as far as anybody outside can see: nothing leaves the process
 // and nothing enters it until Continue. What it believes goes by its clock.
-func (a *App) Stop() {
+// False: it was stopped already, and goes on when whoever stopped it says so.
+func (a *App) Stop() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.gate == nil {
-		a.gate = make(chan struct{})
+	if a.gate != nil {
+		return false
 	}
+	a.gate = make(chan struct{})
 	a.stirred = a.m.c.W.Now()
+	return true
 }
 
 // Continue undoes Stop.

@@ -43,6 +43,15 @@ func (s *Schedule) fault(name string) {
 	}
 }
 
+// aftermath keeps the calm from being judged while an ended fault still works.
+func (s *Schedule) aftermath(d time.Duration) {
+	s.c.Checks.disturb(1)
+	s.lasts.Go(func() {
+		time.Sleep(d)
+		s.c.Checks.disturb(-1)
+	})
+}
+
 // lasting undoes a fault after a while.
 func (s *Schedule) lasting(undo func()) {
 	d := 500*time.Millisecond + time.Duration(s.rng.Int64N(int64(6*time.Second)))
@@ -161,7 +170,10 @@ func (s *Schedule) netFault(name string) bool {
 		s.lasting(func() {})
 	case "loss":
 		net.SetLoss(0.05)
-		s.lasting(func() { net.SetLoss(0) })
+		s.lasting(func() {
+			net.SetLoss(0)
+			s.aftermath(net.BreakAfter) // a link that lost a message hangs for so long
+		})
 	case "stragglers":
 		net.SetStragglers(0.1, time.Second)
 		s.lasting(func() { net.SetStragglers(0, 0) })
@@ -230,7 +242,9 @@ func (s *Schedule) appFault(name string) bool {
 	case "stop app":
 		if len(apps) > 0 {
 			a := one(s.rng, apps)
-			a.Stop()
+			if !a.Stop() {
+				break
+			}
 			began := s.c.W.Now()
 			d := time.Duration(s.rng.Int64N(int64(7 * time.Second)))
 			s.lasts.Go(func() {

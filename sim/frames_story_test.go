@@ -23,7 +23,8 @@ type frameStory struct {
 	// the beginning of the world count.
 	prepare func(*stage)
 	tell    func(*stage)
-	// expires: the story leaves a without its agent for longer than the lease.
+	// expires: the story leaves a without its agent for about as long as the
+	// lease, and its session may end.
 	expires bool
 	// everyLink counts the frames of all agents' links.
 	everyLink bool
@@ -122,11 +123,11 @@ var frameStories = []frameStory{
 		s.a.m.Host.Crash()
 		s.await(s.wait)
 	}},
-	{name: "lost and taken anew", least: 200, sampled: true, draws: 200, prepare: func(s *stage) {
+	{name: "lost and taken anew", least: 200, expires: true, sampled: true, draws: 200, prepare: func(s *stage) {
 		s.heldAndWaited()
 	}, tell: func(s *stage) {
-		// a's agent comes back when V has passed; the session, whose lease a new
-		// leader began anew, lives.
+		// a's agent comes back when V has passed. The session, whose lease a new
+		// leader began anew, lives as a rule.
 		s.crash(s.c.Leader(), 300*time.Millisecond)
 		s.crash(s.a.m, framesTTL+300*time.Millisecond)
 		s.await(s.wait)
