@@ -49,9 +49,11 @@ func (s *Session) down(err error) time.Duration {
 	defer s.mu.Unlock()
 	s.phase, s.out, s.named = phaseDown, nil, nil
 	s.downErr = err
-	upper := redialMax
+	// An agent may be back with little of the lease left: no wait is longer
+	// than the pause between two beats.
+	upper := max(redialMin, min(redialMax, s.ttl.low()/beatShare))
 	if s.attempt < 7 {
-		upper = redialMin << s.attempt
+		upper = min(upper, redialMin<<s.attempt)
 	}
 	s.attempt++
 	return redialMin + s.jitter(upper-redialMin)
