@@ -44,7 +44,10 @@ func (k *Checks) disturb(lasting int) {
 }
 
 // calmFor is how long nothing has been wrong, calmGrace taken off.
-func (k *Checks) calmFor() time.Duration {
+func (k *Checks) calmFor() time.Duration { return max(0, k.quietFor()-calmGrace) }
+
+// quietFor is how long nothing has been wrong.
+func (k *Checks) quietFor() time.Duration {
 	for _, m := range k.c.Members() {
 		if !m.Host.Up() {
 			return 0
@@ -55,7 +58,7 @@ func (k *Checks) calmFor() time.Duration {
 	if !k.calm.judged || k.calm.active > 0 {
 		return 0
 	}
-	return max(0, k.c.W.Now()-k.calm.since-calmGrace)
+	return k.c.W.Now() - k.calm.since
 }
 
 // opened makes known which process a session belongs to.
@@ -134,7 +137,7 @@ func (k *Checks) continued(a *App, stopped time.Duration) {
 	ttl, s := a.ttl, a.session
 	a.mu.Unlock()
 	l := k.c.Leader()
-	if s == nil || l == nil || !a.Alive() || stopped < ttl*135/100+calmGrace/3 || k.calmFor()+calmGrace < stopped {
+	if s == nil || l == nil || !a.Alive() || stopped < ttl*135/100+calmGrace/3 || k.quietFor() < stopped {
 		return
 	}
 	k.mu.Lock()
