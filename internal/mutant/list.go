@@ -69,7 +69,7 @@ var Rules = []Rule{
 	{"confirm-self-first", "the leader counts itself last, by list, state and term as they are after the answers (design section 5)",
 		module + "consensus", "^TestConfirmDeposedBeforeCounting$"},
 	{"confirm-wrong-server", "an answer counts only as the server and cluster that was asked (design section 5)",
-		module + "sim", "^TestStoryAddressReused$"},
+		module + "agent", "^TestTermOfAnotherServerCountsNot$"},
 	{"failstop", "after a store write that failed nothing is written any more (design section 8)",
 		module + "consensus", "^TestFailStopWrites$"},
 	{"boot-promise-durable", "an agent makes its promise durable before it gives it (design section 8)",
