@@ -178,15 +178,15 @@ func (k *downlink) proposed(p *linkpb.Propose) bool {
 		Done: func(r *command.Result, err error) { k.answer(p.Id, c, r, err) },
 	}
 	err := k.propose(proposal)
-	for err == consensus.ErrQueueFull && mutant.On("agent-reader-blocks") {
+	for errors.Is(err, consensus.ErrQueueFull) && mutant.On("agent-reader-blocks") {
 		time.Sleep(time.Millisecond)
 		err = k.propose(proposal)
 	}
-	switch err {
-	case nil:
-	case consensus.ErrQueueFull:
+	switch {
+	case err == nil:
+	case errors.Is(err, consensus.ErrQueueFull):
 		k.Send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_QUEUE_FULL}))
-	case consensus.ErrTooLarge:
+	case errors.Is(err, consensus.ErrTooLarge):
 		k.Send(proposedFrame(&linkpb.Proposed{Id: p.Id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: &command.Result{
 			Code: command.Code_CODE_INVALID, Detail: "the request is larger than a log entry may be",
 		}}))

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"time"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
@@ -66,7 +65,7 @@ func (h *Host) refused(s *session, p pending) {
 	}
 	delete(s.entries, p.seq)
 	s.answer(&api.Answer{Seq: p.seq, Reason: api.Reason_REASON_QUEUE_FULL, Detail: "the leader's queue is full; ask again later"})
-	h.takeTTL(s, s.inForce) // if it was a change of TTL, it is off
+	h.unchanged(s, e)
 }
 
 // lostAttachment handles the two answers that concern the session as a whole.
@@ -308,8 +307,15 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 		}
 	}
 	out.TtlNanos = r.TtlNanos
-	if e.cmd.GetSetTtl() != nil {
-		h.takeTTL(s, cmp.Or(time.Duration(r.TtlNanos), s.inForce))
+	switch {
+	case e.cmd.GetSetTtl() == nil:
+	case r.Code == command.Code_CODE_OK:
+		h.takeTTL(s, time.Duration(r.TtlNanos))
+	case r.Code == command.Code_CODE_INVALID, r.Code == command.Code_CODE_LIMIT:
+		h.unchanged(s, e)
+	default:
+		// Applied or not: the smaller one counts, until an answer tells.
+		s.inForce = min(s.inForce, s.ttl)
 	}
 	s.answer(out)
 }

@@ -31,6 +31,7 @@ func (h *Host) add(s *session, e *entry) {
 	}
 	if len(s.entries) >= entriesMax {
 		s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_LIMIT, Detail: "too many requests and holds in one session"})
+		h.unchanged(s, e)
 		return
 	}
 	s.entries[e.seq] = e
@@ -78,7 +79,7 @@ func (h *Host) cancel(s *session, target uint64) {
 		return
 	}
 	s.use(target)
-	delete(s.entries, target)
+	s.forget(target)
 	h.chore(s, choreKey{kind: choreCancel, seq: target}, &command.Command{
 		Kind: &command.Command_Cancel{Cancel: &command.Cancel{Target: target}},
 	})
@@ -138,13 +139,30 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) {
 	}
 	for seq := range s.entries {
 		if _, ok := named[seq]; !ok && (seq < q.Next || mutant.On("session-app-next")) {
-			delete(s.entries, seq)
+			s.forget(seq)
 		}
 	}
 	s.next = max(s.next, q.Next)
 	s.reconcile, s.listed = named, true
 	s.lists++
 	h.sync(s)
+}
+
+// forget drops what the application wants no more. A change of TTL stays until
+// it is answered: it may be applied yet, and until then nothing may be reckoned
+// with the TTL from before it.
+func (s *session) forget(seq uint64) {
+	if e := s.entries[seq]; e == nil || e.cmd.GetSetTtl() == nil {
+		delete(s.entries, seq)
+	}
+}
+
+// unchanged brings the TTL in force back after a change of it that is surely
+// not applied.
+func (h *Host) unchanged(s *session, e *entry) {
+	if e.cmd.GetSetTtl() != nil {
+		h.takeTTL(s, s.inForce)
+	}
 }
 
 // changing reports that a change of TTL is not answered yet.

@@ -177,3 +177,50 @@ func TestDroppedSessionIsExcepted(t *testing.T) {
 		}
 	})
 }
+
+// A change of TTL is on its way when its application forgets it: it may yet be
+// applied, so nothing may be reckoned with the TTL from before it.
+func TestForgottenTTLStillCounts(t *testing.T) {
+	for name, forget := range map[string]func(*app){
+		"not on the list": func(a *app) { a.list(5, &api.Belief{Seq: 2, Token: 5, Lock: "x"}) },
+		"cancelled": func(a *app) {
+			a.say(&api.SessionRequest{Request: &api.SessionRequest_Cancel{Cancel: &api.Cancel{Target: 3}}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			holdersSide(t, func(t *testing.T, s *side) {
+				a := s.opened(usualTTL)
+				s.holds(a, 2, "x", 5)
+				a.setTTL(3, 2*time.Second)
+				s.proposal() // not answered yet
+				forget(a)
+				s.proposals()
+				a.acquire(4, "y") // refused: what is in force is looked at
+				for _, p := range s.proposals() {
+					s.full(p)
+				}
+				a.beat()
+				s.confirmed(s.beat())
+				if v := s.h.sessions[a.id].v; v > s.now()+2*time.Second {
+					t.Fatalf("V %v from now while a TTL of 2 s may be in force", v-s.now())
+				}
+			})
+		})
+	}
+}
+
+// The cluster says of a change of TTL only that its sequence is over: whether it
+// was applied is not known, so the smaller TTL goes on counting.
+func TestStaleTTLStaysSmall(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.opened(usualTTL)
+		s.holds(a, 2, "x", 5)
+		a.setTTL(3, 2*time.Second)
+		s.applied(s.proposal(), &command.Result{Code: command.Code_CODE_STALE_SEQUENCE})
+		a.beat()
+		s.confirmed(s.beat())
+		if v := s.h.sessions[a.id].v; v > s.now()+2*time.Second {
+			t.Fatalf("V %v from now while a TTL of 2 s may be in force", v-s.now())
+		}
+	})
+}
