@@ -43,7 +43,7 @@ var table = []row{
 		"parts of the agent are composed by agent, and do not know it"},
 	{[]string{"agent/..."}, []string{"agent/...", "uds/...", "link/...", "gossip/...", "consensus/...", "lease/...", "fsm/...", "api/...", "telemetry/..."},
 		"agent composes the edges; SDKs are clients of the socket like any application"},
-	{[]string{"cmd/sidecar/..."}, []string{"cmd/sidecar/...", "agent", "telemetry"},
+	{[]string{"cmd/sidecar/..."}, []string{"cmd/sidecar/...", "agent/daemon", "telemetry"},
 		"the daemon's main has flags and signals, no logic"},
 	{[]string{"cmd/raftlock/...", "examples/..."}, []string{"cmd/raftlock/...", "examples/...", "sdk/go/...", "api/..."},
 		"the command-line tool and the examples are clients like any application"},

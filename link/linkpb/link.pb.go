@@ -133,7 +133,7 @@ func (x Proposed_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Proposed_Outcome.Descriptor instead.
 func (Proposed_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{12, 0}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // What became of a list, as far as the one asked can say for certain.
@@ -190,7 +190,7 @@ func (x FoundingAnswer_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FoundingAnswer_Standing.Descriptor instead.
 func (FoundingAnswer_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{27, 0}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{32, 0}
 }
 
 type UpBatch struct {
@@ -672,6 +672,7 @@ type Query struct {
 	//
 	//	*Query_Get
 	//	*Query_List
+	//	*Query_Sessions
 	Query         isQuery_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -746,6 +747,15 @@ func (x *Query) GetList() *ListLocks {
 	return nil
 }
 
+func (x *Query) GetSessions() *ListSessions {
+	if x != nil {
+		if x, ok := x.Query.(*Query_Sessions); ok {
+			return x.Sessions
+		}
+	}
+	return nil
+}
+
 type isQuery_Query interface {
 	isQuery_Query()
 }
@@ -758,9 +768,15 @@ type Query_List struct {
 	List *ListLocks `protobuf:"bytes,4,opt,name=list,proto3,oneof"`
 }
 
+type Query_Sessions struct {
+	Sessions *ListSessions `protobuf:"bytes,5,opt,name=sessions,proto3,oneof"`
+}
+
 func (*Query_Get) isQuery_Query() {}
 
 func (*Query_List) isQuery_Query() {}
+
+func (*Query_Sessions) isQuery_Query() {}
 
 type GetLock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -900,6 +916,77 @@ func (x *ListLocks) GetLimit() uint32 {
 	return 0
 }
 
+// ListSessions asks for the sessions that were attached through other
+// incarnations of the agent that asks.
+type ListSessions struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Agent          string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	NotIncarnation uint64                 `protobuf:"varint,2,opt,name=not_incarnation,json=notIncarnation,proto3" json:"not_incarnation,omitempty"`
+	// The page after this session.
+	After         []byte `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	Limit         uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessions) Reset() {
+	*x = ListSessions{}
+	mi := &file_link_linkpb_link_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessions) ProtoMessage() {}
+
+func (x *ListSessions) ProtoReflect() protoreflect.Message {
+	mi := &file_link_linkpb_link_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessions.ProtoReflect.Descriptor instead.
+func (*ListSessions) Descriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListSessions) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *ListSessions) GetNotIncarnation() uint64 {
+	if x != nil {
+		return x.NotIncarnation
+	}
+	return 0
+}
+
+func (x *ListSessions) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ListSessions) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 type Down struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Frame:
@@ -915,7 +1002,7 @@ type Down struct {
 
 func (x *Down) Reset() {
 	*x = Down{}
-	mi := &file_link_linkpb_link_proto_msgTypes[10]
+	mi := &file_link_linkpb_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1014,7 @@ func (x *Down) String() string {
 func (*Down) ProtoMessage() {}
 
 func (x *Down) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[10]
+	mi := &file_link_linkpb_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1027,7 @@ func (x *Down) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Down.ProtoReflect.Descriptor instead.
 func (*Down) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{10}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Down) GetFrame() isDown_Frame {
@@ -1023,7 +1110,7 @@ type BeatAnswer struct {
 
 func (x *BeatAnswer) Reset() {
 	*x = BeatAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[11]
+	mi := &file_link_linkpb_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1122,7 @@ func (x *BeatAnswer) String() string {
 func (*BeatAnswer) ProtoMessage() {}
 
 func (x *BeatAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[11]
+	mi := &file_link_linkpb_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1135,7 @@ func (x *BeatAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeatAnswer.ProtoReflect.Descriptor instead.
 func (*BeatAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{11}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BeatAnswer) GetNumber() uint64 {
@@ -1071,7 +1158,7 @@ type Proposed struct {
 
 func (x *Proposed) Reset() {
 	*x = Proposed{}
-	mi := &file_link_linkpb_link_proto_msgTypes[12]
+	mi := &file_link_linkpb_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1170,7 @@ func (x *Proposed) String() string {
 func (*Proposed) ProtoMessage() {}
 
 func (x *Proposed) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[12]
+	mi := &file_link_linkpb_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1183,7 @@ func (x *Proposed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proposed.ProtoReflect.Descriptor instead.
 func (*Proposed) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{12}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Proposed) GetId() uint64 {
@@ -1147,7 +1234,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_link_linkpb_link_proto_msgTypes[13]
+	mi := &file_link_linkpb_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1246,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[13]
+	mi := &file_link_linkpb_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1259,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{13}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Notice) GetSession() []byte {
@@ -1290,14 +1377,16 @@ type QueryAnswer struct {
 	Index uint64      `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
 	Locks []*LockInfo `protobuf:"bytes,6,rep,name=locks,proto3" json:"locks,omitempty"`
 	// Where the next page starts; empty: the end.
-	Next          string `protobuf:"bytes,7,opt,name=next,proto3" json:"next,omitempty"`
+	Next          string         `protobuf:"bytes,7,opt,name=next,proto3" json:"next,omitempty"`
+	Sessions      []*SessionInfo `protobuf:"bytes,8,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	NextSession   []byte         `protobuf:"bytes,9,opt,name=next_session,json=nextSession,proto3" json:"next_session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueryAnswer) Reset() {
 	*x = QueryAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[14]
+	mi := &file_link_linkpb_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1398,7 @@ func (x *QueryAnswer) String() string {
 func (*QueryAnswer) ProtoMessage() {}
 
 func (x *QueryAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[14]
+	mi := &file_link_linkpb_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1411,7 @@ func (x *QueryAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryAnswer.ProtoReflect.Descriptor instead.
 func (*QueryAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{14}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *QueryAnswer) GetId() uint64 {
@@ -1374,6 +1463,96 @@ func (x *QueryAnswer) GetNext() string {
 	return ""
 }
 
+func (x *QueryAnswer) GetSessions() []*SessionInfo {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *QueryAnswer) GetNextSession() []byte {
+	if x != nil {
+		return x.NextSession
+	}
+	return nil
+}
+
+type SessionInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Attachment    uint64                 `protobuf:"varint,2,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	LeaseOnExit   bool                   `protobuf:"varint,4,opt,name=lease_on_exit,json=leaseOnExit,proto3" json:"lease_on_exit,omitempty"`
+	Processes     []*command.Process     `protobuf:"bytes,5,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionInfo) Reset() {
+	*x = SessionInfo{}
+	mi := &file_link_linkpb_link_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionInfo) ProtoMessage() {}
+
+func (x *SessionInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_link_linkpb_link_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionInfo.ProtoReflect.Descriptor instead.
+func (*SessionInfo) Descriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SessionInfo) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *SessionInfo) GetAttachment() uint64 {
+	if x != nil {
+		return x.Attachment
+	}
+	return 0
+}
+
+func (x *SessionInfo) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *SessionInfo) GetLeaseOnExit() bool {
+	if x != nil {
+		return x.LeaseOnExit
+	}
+	return false
+}
+
+func (x *SessionInfo) GetProcesses() []*command.Process {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
 type LockInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lock          string                 `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`
@@ -1388,7 +1567,7 @@ type LockInfo struct {
 
 func (x *LockInfo) Reset() {
 	*x = LockInfo{}
-	mi := &file_link_linkpb_link_proto_msgTypes[15]
+	mi := &file_link_linkpb_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1579,7 @@ func (x *LockInfo) String() string {
 func (*LockInfo) ProtoMessage() {}
 
 func (x *LockInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[15]
+	mi := &file_link_linkpb_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1592,7 @@ func (x *LockInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockInfo.ProtoReflect.Descriptor instead.
 func (*LockInfo) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{15}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LockInfo) GetLock() string {
@@ -1466,6 +1645,7 @@ type Question struct {
 	//
 	//	*Question_Term
 	//	*Question_Founding
+	//	*Question_Members
 	Question      isQuestion_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1473,7 +1653,7 @@ type Question struct {
 
 func (x *Question) Reset() {
 	*x = Question{}
-	mi := &file_link_linkpb_link_proto_msgTypes[16]
+	mi := &file_link_linkpb_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1665,7 @@ func (x *Question) String() string {
 func (*Question) ProtoMessage() {}
 
 func (x *Question) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[16]
+	mi := &file_link_linkpb_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1678,7 @@ func (x *Question) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Question.ProtoReflect.Descriptor instead.
 func (*Question) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{16}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Question) GetFrom() string {
@@ -1533,6 +1713,15 @@ func (x *Question) GetFounding() *Founding {
 	return nil
 }
 
+func (x *Question) GetMembers() *Members {
+	if x != nil {
+		if x, ok := x.Question.(*Question_Members); ok {
+			return x.Members
+		}
+	}
+	return nil
+}
+
 type isQuestion_Question interface {
 	isQuestion_Question()
 }
@@ -1545,9 +1734,15 @@ type Question_Founding struct {
 	Founding *Founding `protobuf:"bytes,3,opt,name=founding,proto3,oneof"`
 }
 
+type Question_Members struct {
+	Members *Members `protobuf:"bytes,4,opt,name=members,proto3,oneof"`
+}
+
 func (*Question_Term) isQuestion_Question() {}
 
 func (*Question_Founding) isQuestion_Question() {}
+
+func (*Question_Members) isQuestion_Question() {}
 
 // Term: which term is yours, and who leads it as far as you know. The confirm
 // of a leadership, and how an agent without a leader finds one.
@@ -1559,7 +1754,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_link_linkpb_link_proto_msgTypes[17]
+	mi := &file_link_linkpb_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1766,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[17]
+	mi := &file_link_linkpb_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1779,148 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{17}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{19}
+}
+
+// Members: who is in your Raft configuration. For people.
+type Members struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_link_linkpb_link_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_link_linkpb_link_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{20}
+}
+
+type MembersAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []*RaftServer          `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersAnswer) Reset() {
+	*x = MembersAnswer{}
+	mi := &file_link_linkpb_link_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersAnswer) ProtoMessage() {}
+
+func (x *MembersAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_link_linkpb_link_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersAnswer.ProtoReflect.Descriptor instead.
+func (*MembersAnswer) Descriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *MembersAnswer) GetServers() []*RaftServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+type RaftServer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ServerId      string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Voter         bool                   `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaftServer) Reset() {
+	*x = RaftServer{}
+	mi := &file_link_linkpb_link_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaftServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaftServer) ProtoMessage() {}
+
+func (x *RaftServer) ProtoReflect() protoreflect.Message {
+	mi := &file_link_linkpb_link_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaftServer.ProtoReflect.Descriptor instead.
+func (*RaftServer) Descriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RaftServer) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *RaftServer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RaftServer) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
 }
 
 type Answer struct {
@@ -1597,6 +1933,7 @@ type Answer struct {
 	//
 	//	*Answer_Term
 	//	*Answer_Founding
+	//	*Answer_Members
 	Answer        isAnswer_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1604,7 +1941,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[18]
+	mi := &file_link_linkpb_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1953,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[18]
+	mi := &file_link_linkpb_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1966,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{18}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Answer) GetClusterId() string {
@@ -1678,6 +2015,15 @@ func (x *Answer) GetFounding() *FoundingAnswer {
 	return nil
 }
 
+func (x *Answer) GetMembers() *MembersAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*Answer_Members); ok {
+			return x.Members
+		}
+	}
+	return nil
+}
+
 type isAnswer_Answer interface {
 	isAnswer_Answer()
 }
@@ -1690,9 +2036,15 @@ type Answer_Founding struct {
 	Founding *FoundingAnswer `protobuf:"bytes,5,opt,name=founding,proto3,oneof"`
 }
 
+type Answer_Members struct {
+	Members *MembersAnswer `protobuf:"bytes,6,opt,name=members,proto3,oneof"`
+}
+
 func (*Answer_Term) isAnswer_Answer() {}
 
 func (*Answer_Founding) isAnswer_Answer() {}
+
+func (*Answer_Members) isAnswer_Answer() {}
 
 type TermAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1702,14 +2054,16 @@ type TermAnswer struct {
 	// This server is the leader and its Establish was applied.
 	Leading bool `protobuf:"varint,4,opt,name=leading,proto3" json:"leading,omitempty"`
 	// It is a Raft member at all.
-	Member        bool `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`
+	Member bool `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`
+	// How many voters its configuration has.
+	Voters        uint32 `protobuf:"varint,6,opt,name=voters,proto3" json:"voters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TermAnswer) Reset() {
 	*x = TermAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[19]
+	mi := &file_link_linkpb_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +2075,7 @@ func (x *TermAnswer) String() string {
 func (*TermAnswer) ProtoMessage() {}
 
 func (x *TermAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[19]
+	mi := &file_link_linkpb_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +2088,7 @@ func (x *TermAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermAnswer.ProtoReflect.Descriptor instead.
 func (*TermAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{19}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TermAnswer) GetTerm() uint64 {
@@ -1772,6 +2126,13 @@ func (x *TermAnswer) GetMember() bool {
 	return false
 }
 
+func (x *TermAnswer) GetVoters() uint32 {
+	if x != nil {
+		return x.Voters
+	}
+	return 0
+}
+
 // Founding: the messages of a first start (design section 8).
 type Founding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1788,7 +2149,7 @@ type Founding struct {
 
 func (x *Founding) Reset() {
 	*x = Founding{}
-	mi := &file_link_linkpb_link_proto_msgTypes[20]
+	mi := &file_link_linkpb_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +2161,7 @@ func (x *Founding) String() string {
 func (*Founding) ProtoMessage() {}
 
 func (x *Founding) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[20]
+	mi := &file_link_linkpb_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2174,7 @@ func (x *Founding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Founding.ProtoReflect.Descriptor instead.
 func (*Founding) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{20}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Founding) GetFounding() isFounding_Founding {
@@ -1900,7 +2261,7 @@ type FoundingList struct {
 
 func (x *FoundingList) Reset() {
 	*x = FoundingList{}
-	mi := &file_link_linkpb_link_proto_msgTypes[21]
+	mi := &file_link_linkpb_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2273,7 @@ func (x *FoundingList) String() string {
 func (*FoundingList) ProtoMessage() {}
 
 func (x *FoundingList) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[21]
+	mi := &file_link_linkpb_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2286,7 @@ func (x *FoundingList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundingList.ProtoReflect.Descriptor instead.
 func (*FoundingList) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{21}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FoundingList) GetClusterId() string {
@@ -1960,7 +2321,7 @@ type FoundingMember struct {
 
 func (x *FoundingMember) Reset() {
 	*x = FoundingMember{}
-	mi := &file_link_linkpb_link_proto_msgTypes[22]
+	mi := &file_link_linkpb_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2333,7 @@ func (x *FoundingMember) String() string {
 func (*FoundingMember) ProtoMessage() {}
 
 func (x *FoundingMember) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[22]
+	mi := &file_link_linkpb_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2346,7 @@ func (x *FoundingMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundingMember.ProtoReflect.Descriptor instead.
 func (*FoundingMember) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{22}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FoundingMember) GetName() string {
@@ -2019,7 +2380,7 @@ type Promise struct {
 
 func (x *Promise) Reset() {
 	*x = Promise{}
-	mi := &file_link_linkpb_link_proto_msgTypes[23]
+	mi := &file_link_linkpb_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2392,7 @@ func (x *Promise) String() string {
 func (*Promise) ProtoMessage() {}
 
 func (x *Promise) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[23]
+	mi := &file_link_linkpb_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2405,7 @@ func (x *Promise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Promise.ProtoReflect.Descriptor instead.
 func (*Promise) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{23}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Promise) GetList() *FoundingList {
@@ -2064,7 +2425,7 @@ type Abandon struct {
 
 func (x *Abandon) Reset() {
 	*x = Abandon{}
-	mi := &file_link_linkpb_link_proto_msgTypes[24]
+	mi := &file_link_linkpb_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2437,7 @@ func (x *Abandon) String() string {
 func (*Abandon) ProtoMessage() {}
 
 func (x *Abandon) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[24]
+	mi := &file_link_linkpb_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2450,7 @@ func (x *Abandon) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abandon.ProtoReflect.Descriptor instead.
 func (*Abandon) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{24}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Abandon) GetClusterId() string {
@@ -2110,7 +2471,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_link_linkpb_link_proto_msgTypes[25]
+	mi := &file_link_linkpb_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2483,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[25]
+	mi := &file_link_linkpb_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2496,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{25}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Start) GetClusterId() string {
@@ -2159,7 +2520,7 @@ type Inquire struct {
 
 func (x *Inquire) Reset() {
 	*x = Inquire{}
-	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	mi := &file_link_linkpb_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2532,7 @@ func (x *Inquire) String() string {
 func (*Inquire) ProtoMessage() {}
 
 func (x *Inquire) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	mi := &file_link_linkpb_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2545,7 @@ func (x *Inquire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inquire.ProtoReflect.Descriptor instead.
 func (*Inquire) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{26}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Inquire) GetClusterId() string {
@@ -2216,7 +2577,7 @@ type FoundingAnswer struct {
 
 func (x *FoundingAnswer) Reset() {
 	*x = FoundingAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[27]
+	mi := &file_link_linkpb_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2589,7 @@ func (x *FoundingAnswer) String() string {
 func (*FoundingAnswer) ProtoMessage() {}
 
 func (x *FoundingAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[27]
+	mi := &file_link_linkpb_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2602,7 @@ func (x *FoundingAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundingAnswer.ProtoReflect.Descriptor instead.
 func (*FoundingAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{27}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FoundingAnswer) GetOk() bool {
@@ -2322,12 +2683,13 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x06except\x18\x02 \x03(\fR\x06except\"Q\n" +
 	"\aPropose\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x126\n" +
-	"\acommand\x18\x02 \x01(\v2\x1c.raftlock.command.v1.CommandR\acommand\"\x98\x01\n" +
+	"\acommand\x18\x02 \x01(\v2\x1c.raftlock.command.v1.CommandR\acommand\"\xd6\x01\n" +
 	"\x05Query\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12-\n" +
 	"\x03get\x18\x03 \x01(\v2\x19.raftlock.link.v1.GetLockH\x00R\x03get\x121\n" +
-	"\x04list\x18\x04 \x01(\v2\x1b.raftlock.link.v1.ListLocksH\x00R\x04listB\a\n" +
+	"\x04list\x18\x04 \x01(\v2\x1b.raftlock.link.v1.ListLocksH\x00R\x04list\x12<\n" +
+	"\bsessions\x18\x05 \x01(\v2\x1e.raftlock.link.v1.ListSessionsH\x00R\bsessionsB\a\n" +
 	"\x05query\"\x1d\n" +
 	"\aGetLock\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"\xda\x01\n" +
@@ -2338,7 +2700,12 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\tcontested\x18\x05 \x01(\bR\tcontested\x125\n" +
 	"\bmetadata\x18\x06 \x03(\v2\x19.raftlock.command.v1.PairR\bmetadata\x12\x14\n" +
 	"\x05after\x18\a \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\b \x01(\rR\x05limitJ\x04\b\x04\x10\x05\"\xe8\x01\n" +
+	"\x05limit\x18\b \x01(\rR\x05limitJ\x04\b\x04\x10\x05\"y\n" +
+	"\fListSessions\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12'\n" +
+	"\x0fnot_incarnation\x18\x02 \x01(\x04R\x0enotIncarnation\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\fR\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\"\xe8\x01\n" +
 	"\x04Down\x122\n" +
 	"\x04beat\x18\x01 \x01(\v2\x1c.raftlock.link.v1.BeatAnswerH\x00R\x04beat\x128\n" +
 	"\bproposed\x18\x02 \x01(\v2\x1a.raftlock.link.v1.ProposedH\x00R\bproposed\x122\n" +
@@ -2368,7 +2735,7 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x05moved\x18\x05 \x01(\bH\x00R\x05moved\x12\x18\n" +
 	"\x06ending\x18\x06 \x01(\bH\x00R\x06ending\x12\x1a\n" +
 	"\astirred\x18\a \x01(\bH\x00R\astirredB\b\n" +
-	"\x06notice\"\xb7\x01\n" +
+	"\x06notice\"\x95\x02\n" +
 	"\vQueryAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x16\n" +
@@ -2376,36 +2743,57 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x05stale\x18\x04 \x01(\bR\x05stale\x12\x14\n" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\x120\n" +
 	"\x05locks\x18\x06 \x03(\v2\x1a.raftlock.link.v1.LockInfoR\x05locks\x12\x12\n" +
-	"\x04next\x18\a \x01(\tR\x04next\"\xdb\x01\n" +
+	"\x04next\x18\a \x01(\tR\x04next\x129\n" +
+	"\bsessions\x18\b \x03(\v2\x1d.raftlock.link.v1.SessionInfoR\bsessions\x12!\n" +
+	"\fnext_session\x18\t \x01(\fR\vnextSession\"\xc9\x01\n" +
+	"\vSessionInfo\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\x02 \x01(\x04R\n" +
+	"attachment\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\"\n" +
+	"\rlease_on_exit\x18\x04 \x01(\bR\vleaseOnExit\x12:\n" +
+	"\tprocesses\x18\x05 \x03(\v2\x1c.raftlock.command.v1.ProcessR\tprocesses\"\xdb\x01\n" +
 	"\bLockInfo\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\x123\n" +
 	"\x06holder\x18\x02 \x01(\v2\x1b.raftlock.command.v1.HolderR\x06holder\x12\x18\n" +
 	"\arevoked\x18\x03 \x01(\bR\arevoked\x12\x18\n" +
 	"\awaiters\x18\x04 \x01(\x04R\awaiters\x125\n" +
 	"\bmetadata\x18\x05 \x03(\v2\x19.raftlock.command.v1.PairR\bmetadata\x12\x1b\n" +
-	"\tttl_nanos\x18\x06 \x01(\x04R\bttlNanos\"\x92\x01\n" +
+	"\tttl_nanos\x18\x06 \x01(\x04R\bttlNanos\"\xc9\x01\n" +
 	"\bQuestion\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12,\n" +
 	"\x04term\x18\x02 \x01(\v2\x16.raftlock.link.v1.TermH\x00R\x04term\x128\n" +
-	"\bfounding\x18\x03 \x01(\v2\x1a.raftlock.link.v1.FoundingH\x00R\bfoundingB\n" +
+	"\bfounding\x18\x03 \x01(\v2\x1a.raftlock.link.v1.FoundingH\x00R\bfounding\x125\n" +
+	"\amembers\x18\x04 \x01(\v2\x19.raftlock.link.v1.MembersH\x00R\amembersB\n" +
 	"\n" +
 	"\bquestion\"\x06\n" +
-	"\x04Term\"\xd8\x01\n" +
+	"\x04Term\"\t\n" +
+	"\aMembers\"G\n" +
+	"\rMembersAnswer\x126\n" +
+	"\aservers\x18\x01 \x03(\v2\x1c.raftlock.link.v1.RaftServerR\aservers\"Y\n" +
+	"\n" +
+	"RaftServer\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\"\x95\x02\n" +
 	"\x06Answer\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\x14\n" +
 	"\x05agent\x18\x03 \x01(\tR\x05agent\x122\n" +
 	"\x04term\x18\x04 \x01(\v2\x1c.raftlock.link.v1.TermAnswerH\x00R\x04term\x12>\n" +
-	"\bfounding\x18\x05 \x01(\v2 .raftlock.link.v1.FoundingAnswerH\x00R\bfoundingB\b\n" +
-	"\x06answer\"\x96\x01\n" +
+	"\bfounding\x18\x05 \x01(\v2 .raftlock.link.v1.FoundingAnswerH\x00R\bfounding\x12;\n" +
+	"\amembers\x18\x06 \x01(\v2\x1f.raftlock.link.v1.MembersAnswerH\x00R\amembersB\b\n" +
+	"\x06answer\"\xae\x01\n" +
 	"\n" +
 	"TermAnswer\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12%\n" +
 	"\x0eleader_address\x18\x03 \x01(\tR\rleaderAddress\x12\x18\n" +
 	"\aleading\x18\x04 \x01(\bR\aleading\x12\x16\n" +
-	"\x06member\x18\x05 \x01(\bR\x06member\"\xec\x01\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\x12\x16\n" +
+	"\x06voters\x18\x06 \x01(\rR\x06voters\"\xec\x01\n" +
 	"\bFounding\x125\n" +
 	"\apromise\x18\x01 \x01(\v2\x19.raftlock.link.v1.PromiseH\x00R\apromise\x125\n" +
 	"\aabandon\x18\x02 \x01(\v2\x19.raftlock.link.v1.AbandonH\x00R\aabandon\x12/\n" +
@@ -2464,7 +2852,7 @@ func file_link_linkpb_link_proto_rawDescGZIP() []byte {
 }
 
 var file_link_linkpb_link_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_link_linkpb_link_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_link_linkpb_link_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_link_linkpb_link_proto_goTypes = []any{
 	(Welcome_Refusal)(0),         // 0: raftlock.link.v1.Welcome.Refusal
 	(Proposed_Outcome)(0),        // 1: raftlock.link.v1.Proposed.Outcome
@@ -2479,75 +2867,87 @@ var file_link_linkpb_link_proto_goTypes = []any{
 	(*Query)(nil),                // 10: raftlock.link.v1.Query
 	(*GetLock)(nil),              // 11: raftlock.link.v1.GetLock
 	(*ListLocks)(nil),            // 12: raftlock.link.v1.ListLocks
-	(*Down)(nil),                 // 13: raftlock.link.v1.Down
-	(*BeatAnswer)(nil),           // 14: raftlock.link.v1.BeatAnswer
-	(*Proposed)(nil),             // 15: raftlock.link.v1.Proposed
-	(*Notice)(nil),               // 16: raftlock.link.v1.Notice
-	(*QueryAnswer)(nil),          // 17: raftlock.link.v1.QueryAnswer
-	(*LockInfo)(nil),             // 18: raftlock.link.v1.LockInfo
-	(*Question)(nil),             // 19: raftlock.link.v1.Question
-	(*Term)(nil),                 // 20: raftlock.link.v1.Term
-	(*Answer)(nil),               // 21: raftlock.link.v1.Answer
-	(*TermAnswer)(nil),           // 22: raftlock.link.v1.TermAnswer
-	(*Founding)(nil),             // 23: raftlock.link.v1.Founding
-	(*FoundingList)(nil),         // 24: raftlock.link.v1.FoundingList
-	(*FoundingMember)(nil),       // 25: raftlock.link.v1.FoundingMember
-	(*Promise)(nil),              // 26: raftlock.link.v1.Promise
-	(*Abandon)(nil),              // 27: raftlock.link.v1.Abandon
-	(*Start)(nil),                // 28: raftlock.link.v1.Start
-	(*Inquire)(nil),              // 29: raftlock.link.v1.Inquire
-	(*FoundingAnswer)(nil),       // 30: raftlock.link.v1.FoundingAnswer
-	(*command.Command)(nil),      // 31: raftlock.command.v1.Command
-	(*command.Pair)(nil),         // 32: raftlock.command.v1.Pair
-	(*command.Result)(nil),       // 33: raftlock.command.v1.Result
-	(*command.Standing)(nil),     // 34: raftlock.command.v1.Standing
-	(command.EndReason)(0),       // 35: raftlock.command.v1.EndReason
-	(*command.Holder)(nil),       // 36: raftlock.command.v1.Holder
+	(*ListSessions)(nil),         // 13: raftlock.link.v1.ListSessions
+	(*Down)(nil),                 // 14: raftlock.link.v1.Down
+	(*BeatAnswer)(nil),           // 15: raftlock.link.v1.BeatAnswer
+	(*Proposed)(nil),             // 16: raftlock.link.v1.Proposed
+	(*Notice)(nil),               // 17: raftlock.link.v1.Notice
+	(*QueryAnswer)(nil),          // 18: raftlock.link.v1.QueryAnswer
+	(*SessionInfo)(nil),          // 19: raftlock.link.v1.SessionInfo
+	(*LockInfo)(nil),             // 20: raftlock.link.v1.LockInfo
+	(*Question)(nil),             // 21: raftlock.link.v1.Question
+	(*Term)(nil),                 // 22: raftlock.link.v1.Term
+	(*Members)(nil),              // 23: raftlock.link.v1.Members
+	(*MembersAnswer)(nil),        // 24: raftlock.link.v1.MembersAnswer
+	(*RaftServer)(nil),           // 25: raftlock.link.v1.RaftServer
+	(*Answer)(nil),               // 26: raftlock.link.v1.Answer
+	(*TermAnswer)(nil),           // 27: raftlock.link.v1.TermAnswer
+	(*Founding)(nil),             // 28: raftlock.link.v1.Founding
+	(*FoundingList)(nil),         // 29: raftlock.link.v1.FoundingList
+	(*FoundingMember)(nil),       // 30: raftlock.link.v1.FoundingMember
+	(*Promise)(nil),              // 31: raftlock.link.v1.Promise
+	(*Abandon)(nil),              // 32: raftlock.link.v1.Abandon
+	(*Start)(nil),                // 33: raftlock.link.v1.Start
+	(*Inquire)(nil),              // 34: raftlock.link.v1.Inquire
+	(*FoundingAnswer)(nil),       // 35: raftlock.link.v1.FoundingAnswer
+	(*command.Command)(nil),      // 36: raftlock.command.v1.Command
+	(*command.Pair)(nil),         // 37: raftlock.command.v1.Pair
+	(*command.Result)(nil),       // 38: raftlock.command.v1.Result
+	(*command.Standing)(nil),     // 39: raftlock.command.v1.Standing
+	(command.EndReason)(0),       // 40: raftlock.command.v1.EndReason
+	(*command.Process)(nil),      // 41: raftlock.command.v1.Process
+	(*command.Holder)(nil),       // 42: raftlock.command.v1.Holder
 }
 var file_link_linkpb_link_proto_depIdxs = []int32{
 	5,  // 0: raftlock.link.v1.UpBatch.hello:type_name -> raftlock.link.v1.Hello
 	7,  // 1: raftlock.link.v1.UpBatch.frames:type_name -> raftlock.link.v1.Up
 	6,  // 2: raftlock.link.v1.DownBatch.welcome:type_name -> raftlock.link.v1.Welcome
-	13, // 3: raftlock.link.v1.DownBatch.frames:type_name -> raftlock.link.v1.Down
+	14, // 3: raftlock.link.v1.DownBatch.frames:type_name -> raftlock.link.v1.Down
 	0,  // 4: raftlock.link.v1.Welcome.refusal:type_name -> raftlock.link.v1.Welcome.Refusal
 	8,  // 5: raftlock.link.v1.Up.beat:type_name -> raftlock.link.v1.Beat
 	9,  // 6: raftlock.link.v1.Up.propose:type_name -> raftlock.link.v1.Propose
 	10, // 7: raftlock.link.v1.Up.query:type_name -> raftlock.link.v1.Query
-	31, // 8: raftlock.link.v1.Propose.command:type_name -> raftlock.command.v1.Command
+	36, // 8: raftlock.link.v1.Propose.command:type_name -> raftlock.command.v1.Command
 	11, // 9: raftlock.link.v1.Query.get:type_name -> raftlock.link.v1.GetLock
 	12, // 10: raftlock.link.v1.Query.list:type_name -> raftlock.link.v1.ListLocks
-	32, // 11: raftlock.link.v1.ListLocks.metadata:type_name -> raftlock.command.v1.Pair
-	14, // 12: raftlock.link.v1.Down.beat:type_name -> raftlock.link.v1.BeatAnswer
-	15, // 13: raftlock.link.v1.Down.proposed:type_name -> raftlock.link.v1.Proposed
-	16, // 14: raftlock.link.v1.Down.notice:type_name -> raftlock.link.v1.Notice
-	17, // 15: raftlock.link.v1.Down.query:type_name -> raftlock.link.v1.QueryAnswer
-	1,  // 16: raftlock.link.v1.Proposed.outcome:type_name -> raftlock.link.v1.Proposed.Outcome
-	33, // 17: raftlock.link.v1.Proposed.result:type_name -> raftlock.command.v1.Result
-	34, // 18: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
-	35, // 19: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
-	18, // 20: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
-	36, // 21: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
-	32, // 22: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
-	20, // 23: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
-	23, // 24: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
-	22, // 25: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
-	30, // 26: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
-	26, // 27: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
-	27, // 28: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
-	28, // 29: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
-	29, // 30: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
-	25, // 31: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
-	24, // 32: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
-	2,  // 33: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
-	3,  // 34: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
-	19, // 35: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
-	4,  // 36: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
-	21, // 37: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
-	36, // [36:38] is the sub-list for method output_type
-	34, // [34:36] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	13, // 11: raftlock.link.v1.Query.sessions:type_name -> raftlock.link.v1.ListSessions
+	37, // 12: raftlock.link.v1.ListLocks.metadata:type_name -> raftlock.command.v1.Pair
+	15, // 13: raftlock.link.v1.Down.beat:type_name -> raftlock.link.v1.BeatAnswer
+	16, // 14: raftlock.link.v1.Down.proposed:type_name -> raftlock.link.v1.Proposed
+	17, // 15: raftlock.link.v1.Down.notice:type_name -> raftlock.link.v1.Notice
+	18, // 16: raftlock.link.v1.Down.query:type_name -> raftlock.link.v1.QueryAnswer
+	1,  // 17: raftlock.link.v1.Proposed.outcome:type_name -> raftlock.link.v1.Proposed.Outcome
+	38, // 18: raftlock.link.v1.Proposed.result:type_name -> raftlock.command.v1.Result
+	39, // 19: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
+	40, // 20: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
+	20, // 21: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
+	19, // 22: raftlock.link.v1.QueryAnswer.sessions:type_name -> raftlock.link.v1.SessionInfo
+	41, // 23: raftlock.link.v1.SessionInfo.processes:type_name -> raftlock.command.v1.Process
+	42, // 24: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
+	37, // 25: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
+	22, // 26: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
+	28, // 27: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
+	23, // 28: raftlock.link.v1.Question.members:type_name -> raftlock.link.v1.Members
+	25, // 29: raftlock.link.v1.MembersAnswer.servers:type_name -> raftlock.link.v1.RaftServer
+	27, // 30: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
+	35, // 31: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
+	24, // 32: raftlock.link.v1.Answer.members:type_name -> raftlock.link.v1.MembersAnswer
+	31, // 33: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
+	32, // 34: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
+	33, // 35: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
+	34, // 36: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
+	30, // 37: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
+	29, // 38: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
+	2,  // 39: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
+	3,  // 40: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
+	21, // 41: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
+	4,  // 42: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
+	26, // 43: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
+	42, // [42:44] is the sub-list for method output_type
+	40, // [40:42] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_link_linkpb_link_proto_init() }
@@ -2563,29 +2963,32 @@ func file_link_linkpb_link_proto_init() {
 	file_link_linkpb_link_proto_msgTypes[7].OneofWrappers = []any{
 		(*Query_Get)(nil),
 		(*Query_List)(nil),
+		(*Query_Sessions)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[10].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[11].OneofWrappers = []any{
 		(*Down_Beat)(nil),
 		(*Down_Proposed)(nil),
 		(*Down_Notice)(nil),
 		(*Down_Query)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[13].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[14].OneofWrappers = []any{
 		(*Notice_Standing)(nil),
 		(*Notice_Ended)(nil),
 		(*Notice_Moved)(nil),
 		(*Notice_Ending)(nil),
 		(*Notice_Stirred)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[16].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[18].OneofWrappers = []any{
 		(*Question_Term)(nil),
 		(*Question_Founding)(nil),
+		(*Question_Members)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[18].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[23].OneofWrappers = []any{
 		(*Answer_Term)(nil),
 		(*Answer_Founding)(nil),
+		(*Answer_Members)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[20].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[25].OneofWrappers = []any{
 		(*Founding_Promise)(nil),
 		(*Founding_Abandon)(nil),
 		(*Founding_Start)(nil),
@@ -2597,7 +3000,7 @@ func file_link_linkpb_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_linkpb_link_proto_rawDesc), len(file_link_linkpb_link_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   28,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: api/raftlock/v1/session.proto
 
-// The public contract of the application socket.
+// The messages of the session stream, and the reasons of every interface.
 
 package raftlockv1
 
@@ -188,7 +188,7 @@ func (x Standing_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Standing_State.Descriptor instead.
 func (Standing_State) EnumDescriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{15, 0}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type SessionRequest struct {
@@ -207,6 +207,7 @@ type SessionRequest struct {
 	//	*SessionRequest_SetTtl
 	//	*SessionRequest_Reconcile
 	//	*SessionRequest_End
+	//	*SessionRequest_Join
 	Request       isSessionRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -344,6 +345,15 @@ func (x *SessionRequest) GetEnd() *End {
 	return nil
 }
 
+func (x *SessionRequest) GetJoin() *Join {
+	if x != nil {
+		if x, ok := x.Request.(*SessionRequest_Join); ok {
+			return x.Join
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_Request interface {
 	isSessionRequest_Request()
 }
@@ -384,6 +394,10 @@ type SessionRequest_End struct {
 	End *End `protobuf:"bytes,11,opt,name=end,proto3,oneof"`
 }
 
+type SessionRequest_Join struct {
+	Join *Join `protobuf:"bytes,12,opt,name=join,proto3,oneof"`
+}
+
 func (*SessionRequest_Open) isSessionRequest_Request() {}
 
 func (*SessionRequest_Resume) isSessionRequest_Request() {}
@@ -401,6 +415,8 @@ func (*SessionRequest_SetTtl) isSessionRequest_Request() {}
 func (*SessionRequest_Reconcile) isSessionRequest_Request() {}
 
 func (*SessionRequest_End) isSessionRequest_Request() {}
+
+func (*SessionRequest_Join) isSessionRequest_Request() {}
 
 type Open struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -574,6 +590,70 @@ func (x *Resume) GetDeadlineNanos() uint64 {
 	return 0
 }
 
+// Join adds the calling process to a living session: the session then ends at
+// once only when every process of it is gone. It is answered with Attached of
+// sequence 0. After it only Beat is taken; it counts once the opener is gone.
+// The stream's break ends nothing. Safe to repeat.
+type Join struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	ClockNanos    uint64                 `protobuf:"varint,3,opt,name=clock_nanos,json=clockNanos,proto3" json:"clock_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Join) Reset() {
+	*x = Join{}
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Join) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Join) ProtoMessage() {}
+
+func (x *Join) ProtoReflect() protoreflect.Message {
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Join.ProtoReflect.Descriptor instead.
+func (*Join) Descriptor() ([]byte, []int) {
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Join) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Join) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *Join) GetClockNanos() uint64 {
+	if x != nil {
+		return x.ClockNanos
+	}
+	return 0
+}
+
 // Beat says that the process is alive and scheduled; every TTL/9. The agent
 // vouches for the session while the clock reading of the last one is younger
 // than TTL/3.
@@ -586,7 +666,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +678,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +691,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{3}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Beat) GetClockNanos() uint64 {
@@ -634,7 +714,7 @@ type Acquire struct {
 
 func (x *Acquire) Reset() {
 	*x = Acquire{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +726,7 @@ func (x *Acquire) String() string {
 func (*Acquire) ProtoMessage() {}
 
 func (x *Acquire) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +739,7 @@ func (x *Acquire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acquire.ProtoReflect.Descriptor instead.
 func (*Acquire) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Acquire) GetSeq() uint64 {
@@ -707,7 +787,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +799,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +812,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Cancel) GetTarget() uint64 {
@@ -756,7 +836,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +848,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +861,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Release) GetSeq() uint64 {
@@ -823,7 +903,7 @@ type SetTTL struct {
 
 func (x *SetTTL) Reset() {
 	*x = SetTTL{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +915,7 @@ func (x *SetTTL) String() string {
 func (*SetTTL) ProtoMessage() {}
 
 func (x *SetTTL) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +928,7 @@ func (x *SetTTL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTTL.ProtoReflect.Descriptor instead.
 func (*SetTTL) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SetTTL) GetSeq() uint64 {
@@ -877,7 +957,7 @@ type Reconcile struct {
 
 func (x *Reconcile) Reset() {
 	*x = Reconcile{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +969,7 @@ func (x *Reconcile) String() string {
 func (*Reconcile) ProtoMessage() {}
 
 func (x *Reconcile) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +982,7 @@ func (x *Reconcile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconcile.ProtoReflect.Descriptor instead.
 func (*Reconcile) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Reconcile) GetNext() uint64 {
@@ -932,7 +1012,7 @@ type Belief struct {
 
 func (x *Belief) Reset() {
 	*x = Belief{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1024,7 @@ func (x *Belief) String() string {
 func (*Belief) ProtoMessage() {}
 
 func (x *Belief) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1037,7 @@ func (x *Belief) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Belief.ProtoReflect.Descriptor instead.
 func (*Belief) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Belief) GetSeq() uint64 {
@@ -990,7 +1070,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1082,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1095,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 type SessionResponse struct {
@@ -1028,6 +1108,7 @@ type SessionResponse struct {
 	//	*SessionResponse_Lease
 	//	*SessionResponse_Reconciled
 	//	*SessionResponse_Ended
+	//	*SessionResponse_Reach
 	Response      isSessionResponse_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1035,7 +1116,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1128,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1141,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SessionResponse) GetResponse() isSessionResponse_Response {
@@ -1124,6 +1205,15 @@ func (x *SessionResponse) GetEnded() *Ended {
 	return nil
 }
 
+func (x *SessionResponse) GetReach() *Reach {
+	if x != nil {
+		if x, ok := x.Response.(*SessionResponse_Reach); ok {
+			return x.Reach
+		}
+	}
+	return nil
+}
+
 type isSessionResponse_Response interface {
 	isSessionResponse_Response()
 }
@@ -1152,6 +1242,10 @@ type SessionResponse_Ended struct {
 	Ended *Ended `protobuf:"bytes,6,opt,name=ended,proto3,oneof"`
 }
 
+type SessionResponse_Reach struct {
+	Reach *Reach `protobuf:"bytes,7,opt,name=reach,proto3,oneof"`
+}
+
 func (*SessionResponse_Attached) isSessionResponse_Response() {}
 
 func (*SessionResponse_Answer) isSessionResponse_Response() {}
@@ -1164,7 +1258,58 @@ func (*SessionResponse_Reconciled) isSessionResponse_Response() {}
 
 func (*SessionResponse_Ended) isSessionResponse_Response() {}
 
-// Attached answers Open and Resume.
+func (*SessionResponse_Reach) isSessionResponse_Response() {}
+
+// Reach tells whether the agent reaches a leader: OK, NO_LEADER (a majority of
+// the voters answers, none leads yet) or NO_QUORUM (no majority answers). It
+// comes when that changes, and first thing on a stream when it is not OK. It
+// decides nothing: it is for errors, so that a client whose patience ends can
+// say why.
+type Reach struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        Reason                 `protobuf:"varint,1,opt,name=reason,proto3,enum=raftlock.v1.Reason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reach) Reset() {
+	*x = Reach{}
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reach) ProtoMessage() {}
+
+func (x *Reach) ProtoReflect() protoreflect.Message {
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reach.ProtoReflect.Descriptor instead.
+func (*Reach) Descriptor() ([]byte, []int) {
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Reach) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+// Attached answers Open, Resume and Join.
 type Attached struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -1173,14 +1318,17 @@ type Attached struct {
 	DeadlineNanos uint64                 `protobuf:"varint,4,opt,name=deadline_nanos,json=deadlineNanos,proto3" json:"deadline_nanos,omitempty"`
 	TtlNanos      uint64                 `protobuf:"varint,5,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
 	// The agent's CLOCK_BOOTTIME at sending.
-	ClockNanos    uint64 `protobuf:"varint,6,opt,name=clock_nanos,json=clockNanos,proto3" json:"clock_nanos,omitempty"`
+	ClockNanos uint64 `protobuf:"varint,6,opt,name=clock_nanos,json=clockNanos,proto3" json:"clock_nanos,omitempty"`
+	// The kernel does not let the agent watch this process: the end of the
+	// stream ends the session, which nobody can resume.
+	StreamBound   bool `protobuf:"varint,7,opt,name=stream_bound,json=streamBound,proto3" json:"stream_bound,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attached) Reset() {
 	*x = Attached{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1340,7 @@ func (x *Attached) String() string {
 func (*Attached) ProtoMessage() {}
 
 func (x *Attached) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1353,7 @@ func (x *Attached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attached.ProtoReflect.Descriptor instead.
 func (*Attached) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Attached) GetSeq() uint64 {
@@ -1250,6 +1398,13 @@ func (x *Attached) GetClockNanos() uint64 {
 	return 0
 }
 
+func (x *Attached) GetStreamBound() bool {
+	if x != nil {
+		return x.StreamBound
+	}
+	return false
+}
+
 // Answer is the answer to one sequence.
 type Answer struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1267,7 +1422,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1434,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1447,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Answer) GetSeq() uint64 {
@@ -1347,7 +1502,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1514,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1527,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Update) GetStanding() *Standing {
@@ -1401,7 +1556,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1568,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1581,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Standing) GetSeq() uint64 {
@@ -1496,7 +1651,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1663,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1676,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Lease) GetDeadlineNanos() uint64 {
@@ -1551,7 +1706,7 @@ type Reconciled struct {
 
 func (x *Reconciled) Reset() {
 	*x = Reconciled{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1718,7 @@ func (x *Reconciled) String() string {
 func (*Reconciled) ProtoMessage() {}
 
 func (x *Reconciled) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1731,7 @@ func (x *Reconciled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconciled.ProtoReflect.Descriptor instead.
 func (*Reconciled) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Reconciled) GetStandings() []*Standing {
@@ -1610,7 +1765,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1777,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1790,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ended) GetReason() Reason {
@@ -1649,7 +1804,7 @@ var File_api_raftlock_v1_session_proto protoreflect.FileDescriptor
 
 const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x1dapi/raftlock/v1/session.proto\x12\vraftlock.v1\"\xf5\x03\n" +
+	"\x1dapi/raftlock/v1/session.proto\x12\vraftlock.v1\"\x9e\x04\n" +
 	"\x0eSessionRequest\x12\x19\n" +
 	"\back_mark\x18\x01 \x01(\x04R\aackMark\x12\x1b\n" +
 	"\tack_above\x18\x02 \x03(\x04R\backAbove\x12'\n" +
@@ -1662,7 +1817,8 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\aset_ttl\x18\t \x01(\v2\x13.raftlock.v1.SetTTLH\x00R\x06setTtl\x126\n" +
 	"\treconcile\x18\n" +
 	" \x01(\v2\x16.raftlock.v1.ReconcileH\x00R\treconcile\x12$\n" +
-	"\x03end\x18\v \x01(\v2\x10.raftlock.v1.EndH\x00R\x03endB\t\n" +
+	"\x03end\x18\v \x01(\v2\x10.raftlock.v1.EndH\x00R\x03end\x12'\n" +
+	"\x04join\x18\f \x01(\v2\x11.raftlock.v1.JoinH\x00R\x04joinB\t\n" +
 	"\arequest\"\xac\x01\n" +
 	"\x04Open\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x16\n" +
@@ -1679,7 +1835,12 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\vclock_nanos\x18\x04 \x01(\x04R\n" +
 	"clockNanos\x12\x1b\n" +
 	"\tttl_nanos\x18\x05 \x01(\x04R\bttlNanos\x12%\n" +
-	"\x0edeadline_nanos\x18\x06 \x01(\x04R\rdeadlineNanos\"'\n" +
+	"\x0edeadline_nanos\x18\x06 \x01(\x04R\rdeadlineNanos\"Y\n" +
+	"\x04Join\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x1f\n" +
+	"\vclock_nanos\x18\x03 \x01(\x04R\n" +
+	"clockNanos\"'\n" +
 	"\x04Beat\x12\x1f\n" +
 	"\vclock_nanos\x18\x01 \x01(\x04R\n" +
 	"clockNanos\"\xda\x01\n" +
@@ -1709,7 +1870,7 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x12\n" +
 	"\x04lock\x18\x03 \x01(\tR\x04lock\"\x05\n" +
-	"\x03End\"\xc3\x02\n" +
+	"\x03End\"\xef\x02\n" +
 	"\x0fSessionResponse\x123\n" +
 	"\battached\x18\x01 \x01(\v2\x15.raftlock.v1.AttachedH\x00R\battached\x12-\n" +
 	"\x06answer\x18\x02 \x01(\v2\x13.raftlock.v1.AnswerH\x00R\x06answer\x12-\n" +
@@ -1718,9 +1879,12 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"reconciled\x18\x05 \x01(\v2\x17.raftlock.v1.ReconciledH\x00R\n" +
 	"reconciled\x12*\n" +
-	"\x05ended\x18\x06 \x01(\v2\x12.raftlock.v1.EndedH\x00R\x05endedB\n" +
+	"\x05ended\x18\x06 \x01(\v2\x12.raftlock.v1.EndedH\x00R\x05ended\x12*\n" +
+	"\x05reach\x18\a \x01(\v2\x12.raftlock.v1.ReachH\x00R\x05reachB\n" +
 	"\n" +
-	"\bresponse\"\xc6\x01\n" +
+	"\bresponse\"4\n" +
+	"\x05Reach\x12+\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x13.raftlock.v1.ReasonR\x06reason\"\xe9\x01\n" +
 	"\bAttached\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12+\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x13.raftlock.v1.ReasonR\x06reason\x12\x16\n" +
@@ -1728,7 +1892,8 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\x0edeadline_nanos\x18\x04 \x01(\x04R\rdeadlineNanos\x12\x1b\n" +
 	"\tttl_nanos\x18\x05 \x01(\x04R\bttlNanos\x12\x1f\n" +
 	"\vclock_nanos\x18\x06 \x01(\x04R\n" +
-	"clockNanos\"\xc9\x01\n" +
+	"clockNanos\x12!\n" +
+	"\fstream_bound\x18\a \x01(\bR\vstreamBound\"\xc9\x01\n" +
 	"\x06Answer\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12+\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x13.raftlock.v1.ReasonR\x06reason\x12\x16\n" +
@@ -1790,9 +1955,7 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\x14REASON_SESSION_ENDED\x10\x14\x12\x12\n" +
 	"\x0eREASON_EXPIRED\x10\x15\x12\x12\n" +
 	"\x0eREASON_USED_UP\x10\x16\x12\x11\n" +
-	"\rREASON_EXISTS\x10\x172T\n" +
-	"\bRaftLock\x12H\n" +
-	"\aSession\x12\x1b.raftlock.v1.SessionRequest\x1a\x1c.raftlock.v1.SessionResponse(\x010\x01B9Z7github.com/raftlock/raftlock/api/raftlock/v1;raftlockv1b\x06proto3"
+	"\rREASON_EXISTS\x10\x17B9Z7github.com/raftlock/raftlock/api/raftlock/v1;raftlockv1b\x06proto3"
 
 var (
 	file_api_raftlock_v1_session_proto_rawDescOnce sync.Once
@@ -1807,65 +1970,68 @@ func file_api_raftlock_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_api_raftlock_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_raftlock_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_api_raftlock_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_api_raftlock_v1_session_proto_goTypes = []any{
 	(Reason)(0),             // 0: raftlock.v1.Reason
 	(Standing_State)(0),     // 1: raftlock.v1.Standing.State
 	(*SessionRequest)(nil),  // 2: raftlock.v1.SessionRequest
 	(*Open)(nil),            // 3: raftlock.v1.Open
 	(*Resume)(nil),          // 4: raftlock.v1.Resume
-	(*Beat)(nil),            // 5: raftlock.v1.Beat
-	(*Acquire)(nil),         // 6: raftlock.v1.Acquire
-	(*Cancel)(nil),          // 7: raftlock.v1.Cancel
-	(*Release)(nil),         // 8: raftlock.v1.Release
-	(*SetTTL)(nil),          // 9: raftlock.v1.SetTTL
-	(*Reconcile)(nil),       // 10: raftlock.v1.Reconcile
-	(*Belief)(nil),          // 11: raftlock.v1.Belief
-	(*End)(nil),             // 12: raftlock.v1.End
-	(*SessionResponse)(nil), // 13: raftlock.v1.SessionResponse
-	(*Attached)(nil),        // 14: raftlock.v1.Attached
-	(*Answer)(nil),          // 15: raftlock.v1.Answer
-	(*Update)(nil),          // 16: raftlock.v1.Update
-	(*Standing)(nil),        // 17: raftlock.v1.Standing
-	(*Lease)(nil),           // 18: raftlock.v1.Lease
-	(*Reconciled)(nil),      // 19: raftlock.v1.Reconciled
-	(*Ended)(nil),           // 20: raftlock.v1.Ended
-	nil,                     // 21: raftlock.v1.Acquire.MetadataEntry
+	(*Join)(nil),            // 5: raftlock.v1.Join
+	(*Beat)(nil),            // 6: raftlock.v1.Beat
+	(*Acquire)(nil),         // 7: raftlock.v1.Acquire
+	(*Cancel)(nil),          // 8: raftlock.v1.Cancel
+	(*Release)(nil),         // 9: raftlock.v1.Release
+	(*SetTTL)(nil),          // 10: raftlock.v1.SetTTL
+	(*Reconcile)(nil),       // 11: raftlock.v1.Reconcile
+	(*Belief)(nil),          // 12: raftlock.v1.Belief
+	(*End)(nil),             // 13: raftlock.v1.End
+	(*SessionResponse)(nil), // 14: raftlock.v1.SessionResponse
+	(*Reach)(nil),           // 15: raftlock.v1.Reach
+	(*Attached)(nil),        // 16: raftlock.v1.Attached
+	(*Answer)(nil),          // 17: raftlock.v1.Answer
+	(*Update)(nil),          // 18: raftlock.v1.Update
+	(*Standing)(nil),        // 19: raftlock.v1.Standing
+	(*Lease)(nil),           // 20: raftlock.v1.Lease
+	(*Reconciled)(nil),      // 21: raftlock.v1.Reconciled
+	(*Ended)(nil),           // 22: raftlock.v1.Ended
+	nil,                     // 23: raftlock.v1.Acquire.MetadataEntry
 }
 var file_api_raftlock_v1_session_proto_depIdxs = []int32{
 	3,  // 0: raftlock.v1.SessionRequest.open:type_name -> raftlock.v1.Open
 	4,  // 1: raftlock.v1.SessionRequest.resume:type_name -> raftlock.v1.Resume
-	5,  // 2: raftlock.v1.SessionRequest.beat:type_name -> raftlock.v1.Beat
-	6,  // 3: raftlock.v1.SessionRequest.acquire:type_name -> raftlock.v1.Acquire
-	7,  // 4: raftlock.v1.SessionRequest.cancel:type_name -> raftlock.v1.Cancel
-	8,  // 5: raftlock.v1.SessionRequest.release:type_name -> raftlock.v1.Release
-	9,  // 6: raftlock.v1.SessionRequest.set_ttl:type_name -> raftlock.v1.SetTTL
-	10, // 7: raftlock.v1.SessionRequest.reconcile:type_name -> raftlock.v1.Reconcile
-	12, // 8: raftlock.v1.SessionRequest.end:type_name -> raftlock.v1.End
-	21, // 9: raftlock.v1.Acquire.metadata:type_name -> raftlock.v1.Acquire.MetadataEntry
-	11, // 10: raftlock.v1.Reconcile.named:type_name -> raftlock.v1.Belief
-	14, // 11: raftlock.v1.SessionResponse.attached:type_name -> raftlock.v1.Attached
-	15, // 12: raftlock.v1.SessionResponse.answer:type_name -> raftlock.v1.Answer
-	16, // 13: raftlock.v1.SessionResponse.update:type_name -> raftlock.v1.Update
-	18, // 14: raftlock.v1.SessionResponse.lease:type_name -> raftlock.v1.Lease
-	19, // 15: raftlock.v1.SessionResponse.reconciled:type_name -> raftlock.v1.Reconciled
-	20, // 16: raftlock.v1.SessionResponse.ended:type_name -> raftlock.v1.Ended
-	0,  // 17: raftlock.v1.Attached.reason:type_name -> raftlock.v1.Reason
-	0,  // 18: raftlock.v1.Answer.reason:type_name -> raftlock.v1.Reason
-	17, // 19: raftlock.v1.Answer.standing:type_name -> raftlock.v1.Standing
-	17, // 20: raftlock.v1.Update.standing:type_name -> raftlock.v1.Standing
-	1,  // 21: raftlock.v1.Standing.state:type_name -> raftlock.v1.Standing.State
-	0,  // 22: raftlock.v1.Standing.reason:type_name -> raftlock.v1.Reason
-	17, // 23: raftlock.v1.Reconciled.standings:type_name -> raftlock.v1.Standing
-	15, // 24: raftlock.v1.Reconciled.answers:type_name -> raftlock.v1.Answer
-	0,  // 25: raftlock.v1.Ended.reason:type_name -> raftlock.v1.Reason
-	2,  // 26: raftlock.v1.RaftLock.Session:input_type -> raftlock.v1.SessionRequest
-	13, // 27: raftlock.v1.RaftLock.Session:output_type -> raftlock.v1.SessionResponse
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	6,  // 2: raftlock.v1.SessionRequest.beat:type_name -> raftlock.v1.Beat
+	7,  // 3: raftlock.v1.SessionRequest.acquire:type_name -> raftlock.v1.Acquire
+	8,  // 4: raftlock.v1.SessionRequest.cancel:type_name -> raftlock.v1.Cancel
+	9,  // 5: raftlock.v1.SessionRequest.release:type_name -> raftlock.v1.Release
+	10, // 6: raftlock.v1.SessionRequest.set_ttl:type_name -> raftlock.v1.SetTTL
+	11, // 7: raftlock.v1.SessionRequest.reconcile:type_name -> raftlock.v1.Reconcile
+	13, // 8: raftlock.v1.SessionRequest.end:type_name -> raftlock.v1.End
+	5,  // 9: raftlock.v1.SessionRequest.join:type_name -> raftlock.v1.Join
+	23, // 10: raftlock.v1.Acquire.metadata:type_name -> raftlock.v1.Acquire.MetadataEntry
+	12, // 11: raftlock.v1.Reconcile.named:type_name -> raftlock.v1.Belief
+	16, // 12: raftlock.v1.SessionResponse.attached:type_name -> raftlock.v1.Attached
+	17, // 13: raftlock.v1.SessionResponse.answer:type_name -> raftlock.v1.Answer
+	18, // 14: raftlock.v1.SessionResponse.update:type_name -> raftlock.v1.Update
+	20, // 15: raftlock.v1.SessionResponse.lease:type_name -> raftlock.v1.Lease
+	21, // 16: raftlock.v1.SessionResponse.reconciled:type_name -> raftlock.v1.Reconciled
+	22, // 17: raftlock.v1.SessionResponse.ended:type_name -> raftlock.v1.Ended
+	15, // 18: raftlock.v1.SessionResponse.reach:type_name -> raftlock.v1.Reach
+	0,  // 19: raftlock.v1.Reach.reason:type_name -> raftlock.v1.Reason
+	0,  // 20: raftlock.v1.Attached.reason:type_name -> raftlock.v1.Reason
+	0,  // 21: raftlock.v1.Answer.reason:type_name -> raftlock.v1.Reason
+	19, // 22: raftlock.v1.Answer.standing:type_name -> raftlock.v1.Standing
+	19, // 23: raftlock.v1.Update.standing:type_name -> raftlock.v1.Standing
+	1,  // 24: raftlock.v1.Standing.state:type_name -> raftlock.v1.Standing.State
+	0,  // 25: raftlock.v1.Standing.reason:type_name -> raftlock.v1.Reason
+	19, // 26: raftlock.v1.Reconciled.standings:type_name -> raftlock.v1.Standing
+	17, // 27: raftlock.v1.Reconciled.answers:type_name -> raftlock.v1.Answer
+	0,  // 28: raftlock.v1.Ended.reason:type_name -> raftlock.v1.Reason
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_api_raftlock_v1_session_proto_init() }
@@ -1883,14 +2049,16 @@ func file_api_raftlock_v1_session_proto_init() {
 		(*SessionRequest_SetTtl)(nil),
 		(*SessionRequest_Reconcile)(nil),
 		(*SessionRequest_End)(nil),
+		(*SessionRequest_Join)(nil),
 	}
-	file_api_raftlock_v1_session_proto_msgTypes[11].OneofWrappers = []any{
+	file_api_raftlock_v1_session_proto_msgTypes[12].OneofWrappers = []any{
 		(*SessionResponse_Attached)(nil),
 		(*SessionResponse_Answer)(nil),
 		(*SessionResponse_Update)(nil),
 		(*SessionResponse_Lease)(nil),
 		(*SessionResponse_Reconciled)(nil),
 		(*SessionResponse_Ended)(nil),
+		(*SessionResponse_Reach)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1898,9 +2066,9 @@ func file_api_raftlock_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_raftlock_v1_session_proto_rawDesc), len(file_api_raftlock_v1_session_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   0,
 		},
 		GoTypes:           file_api_raftlock_v1_session_proto_goTypes,
 		DependencyIndexes: file_api_raftlock_v1_session_proto_depIdxs,
