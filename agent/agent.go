@@ -13,6 +13,7 @@ import (
 
 	"github.com/raftlock/raftlock/agent/bootstrap"
 	"github.com/raftlock/raftlock/agent/session"
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
@@ -85,6 +86,7 @@ type Agent struct {
 	node     *consensus.Node
 	leading  *leading
 	linkNo   uint64
+	linked   leaderLink // zero: no link
 
 	deposed sync.WaitGroup // leaderships on their way out
 }
@@ -113,6 +115,34 @@ func New(cfg Config) (*Agent, error) {
 
 // Sessions is the holder's side: the application socket serves its streams.
 func (a *Agent) Sessions() *session.Host { return a.sessions }
+
+// Bootstrap is this agent's first start: its status, and the operator's word.
+func (a *Agent) Bootstrap() *bootstrap.Bootstrap { return a.boot }
+
+// Reach tells whether a leader is reached: OK, NO_LEADER or NO_QUORUM.
+func (a *Agent) Reach() api.Reason { return a.sessions.Reach() }
+
+// leaderLink is whom the current link leads to.
+type leaderLink struct {
+	serverID, address string
+	term              uint64
+}
+
+// LeaderLink is the leader that this agent's link leads to, at which address,
+// and the term it led when the link was made. linked is false, and the rest
+// zero, while there is no link. A hint: it may have been deposed since.
+func (a *Agent) LeaderLink() (serverID, address string, term uint64, linked bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.linked
+	return l.serverID, l.address, l.term, l != leaderLink{}
+}
+
+func (a *Agent) setLink(l leaderLink) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.linked = l
+}
 
 // ServerID is this agent's Raft server id, from its data directory.
 func (a *Agent) ServerID() string { return string(a.cfg.Consensus.ServerID) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
 )
@@ -69,6 +70,8 @@ func (a *Agent) Answer(_ context.Context, q *linkpb.Question) (*linkpb.Answer, e
 			return nil, ErrQuestion
 		}
 		out.Answer = &linkpb.Answer_Founding{Founding: f}
+	case *linkpb.Question_Members:
+		out.Answer = &linkpb.Answer_Members{Members: a.members()}
 	default:
 		return nil, ErrQuestion
 	}
@@ -85,5 +88,38 @@ func (a *Agent) term() *linkpb.TermAnswer {
 	id, address := node.LeaderAddr()
 	return &linkpb.TermAnswer{
 		Term: node.Term(), LeaderId: string(id), LeaderAddress: address, Leading: leading, Member: true,
+		Voters: uint32(votersOf(node)),
 	}
+}
+
+// members is the Raft configuration as this agent's replica knows it; empty
+// where it has none.
+func (a *Agent) members() *linkpb.MembersAnswer {
+	out := &linkpb.MembersAnswer{}
+	node := a.Node()
+	if node == nil {
+		return out
+	}
+	list, err := node.Servers()
+	if err != nil {
+		return out // it is stopping
+	}
+	for _, s := range list {
+		out.Servers = append(out.Servers, &linkpb.RaftServer{ServerId: string(s.ID), Address: s.Address, Voter: s.Voter})
+	}
+	return out
+}
+
+// votersOf counts the voters that a replica knows of.
+func votersOf(node *consensus.Node) (n int) {
+	list, err := node.Servers()
+	if err != nil {
+		return 0 // it is stopping
+	}
+	for _, s := range list {
+		if s.Voter {
+			n++
+		}
+	}
+	return n
 }

@@ -219,6 +219,8 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 	live, end := context.WithCancel(ctx)
 	defer end()
 	both.Go(func() { r.watch(live, up) })
+	a.setLink(leaderLink{serverID: welcome.ServerId, address: to.address, term: welcome.Term})
+	defer a.setLink(leaderLink{})
 	a.sessions.LinkUp(up)
 	for {
 		frames, err := conn.Recv()

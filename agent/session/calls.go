@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/internal/mutant"
@@ -25,6 +26,11 @@ var (
 	ErrNotSent = errors.New("no leader was reached; applied: no")
 	// ErrUnknown: the caller gave up after the request was sent.
 	ErrUnknown = errors.New("no answer came; applied: unknown")
+	// ErrNoLeader and ErrNoQuorum come beside ErrNotSent and ErrUnknown, which
+	// say whether it was applied: a majority of the voters answers and none
+	// leads yet, or no majority answers. Ask again later.
+	ErrNoLeader = errors.New("no leader")
+	ErrNoQuorum = errors.New("no quorum")
 	// ErrInvalid: the query has strings that are not UTF-8.
 	ErrInvalid = errors.New("invalid query; applied: no")
 	// ErrQueueFull: the leader's queue is full. Not applied; ask again later.
@@ -99,13 +105,19 @@ func (h *Host) run(ctx context.Context, c *call) error {
 		return ErrClosed
 	case <-ctx.Done():
 		h.mu.Lock()
-		sent := c.sent
-		h.mu.Unlock()
-		if sent {
-			return errors.Join(ErrUnknown, ctx.Err())
+		defer h.mu.Unlock()
+		err := ErrNotSent
+		if c.sent {
+			err = ErrUnknown
 		}
-		return errors.Join(ErrNotSent, ctx.Err())
+		return errors.Join(err, unreached[h.reach], ctx.Err())
 	}
+}
+
+// unreached is why no answer may have come; nil: a leader is reached.
+var unreached = map[api.Reason]error{
+	api.Reason_REASON_NO_LEADER: ErrNoLeader,
+	api.Reason_REASON_NO_QUORUM: ErrNoQuorum,
 }
 
 func (h *Host) sendCall(c *call) {

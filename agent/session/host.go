@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
@@ -64,6 +65,7 @@ type Host struct {
 	urgent   bool          // the next Tick beats whatever the time
 	calls    map[*call]struct{}
 	closed   bool
+	reach    api.Reason
 
 	gone    chan struct{}  // closed by Close
 	waiting sync.WaitGroup // exit watchers, and cancels of plain waits
@@ -115,6 +117,7 @@ func New(cfg Config) *Host {
 		sessions: make(map[ID]*session),
 		calls:    make(map[*call]struct{}),
 		gone:     make(chan struct{}),
+		reach:    api.Reason_REASON_NO_LEADER,
 	}
 }
 
