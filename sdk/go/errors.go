@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/status"
+
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
 )
 
@@ -63,6 +66,8 @@ var (
 	// ErrClock: this process and its agent read different clocks (a time
 	// namespace, say), so no deadline could be told.
 	ErrClock = errors.New("clocks of process and agent cannot be compared")
+	// ErrClosed: the client was closed.
+	ErrClosed = errors.New("client is closed")
 	// ErrUnnamed: the agent gave a reason that this SDK has no name for.
 	ErrUnnamed = errors.New("reason unknown to this version")
 )
@@ -143,6 +148,55 @@ func sentinel(r raftlockv1.Reason) error {
 		return err
 	}
 	return ErrUnnamed
+}
+
+// errorDomain marks the details of errors that agents made.
+const errorDomain = "raftlock"
+
+// errorInfo finds what an agent said of an error; there is none in errors that
+// gRPC itself makes.
+func errorInfo(err error) (*errdetails.ErrorInfo, bool) {
+	st, ok := status.FromError(err)
+	if !ok {
+		return nil, false
+	}
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+			return info, true
+		}
+	}
+	return nil, false
+}
+
+// FromStatus turns an error of a gRPC call to an agent into an *Error, for
+// those who call the api themselves. One that names no reason becomes an
+// ErrUnnamed around the original, AppliedUnknown; nil stays nil.
+func FromStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	info, told := errorInfo(err)
+	if !told {
+		return &Error{Applied: AppliedUnknown, cause: err}
+	}
+	e := &Error{Detail: status.Convert(err).Message(), Applied: AppliedUnknown}
+	if info.GetMetadata()["applied"] == string(AppliedNo) {
+		e.Applied = AppliedNo
+	}
+	r, named := raftlockv1.Reason_value["REASON_"+info.GetReason()]
+	if e.Reason = raftlockv1.Reason(r); !named {
+		e.cause = fmt.Errorf("reason %q", info.GetReason())
+	}
+	return e
+}
+
+// givenUp is the error of a call whose context ended before its answer. Where
+// the agent said that it reaches nobody who could answer, that is the reason.
+func givenUp(reach raftlockv1.Reason, applied Applied, cause error) *Error {
+	if reach == raftlockv1.Reason_REASON_NO_LEADER || reach == raftlockv1.Reason_REASON_NO_QUORUM {
+		return &Error{Reason: reach, Applied: applied, cause: fmt.Errorf("%w: %w", ErrCancelled, cause)}
+	}
+	return &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: applied, cause: cause}
 }
 
 func refused(r raftlockv1.Reason, detail string) *Error {

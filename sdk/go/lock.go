@@ -171,16 +171,8 @@ func (s *Session) refuses() error {
 }
 
 func bounded(a *raftlockv1.Acquire) error {
-	if len(a.Lock) == 0 || len(a.Lock) > nameBytesMax {
-		return invalid("a lock's name has 1 to %d bytes", nameBytesMax)
-	}
-	if !utf8.ValidString(a.Lock) {
-		return invalid("a lock's name is UTF-8")
-	}
-	for _, r := range a.Lock {
-		if unicode.IsControl(r) {
-			return invalid("a lock's name has no control characters")
-		}
+	if err := boundedName(a.Lock); err != nil {
+		return err
 	}
 	size := 0
 	for k, v := range a.Metadata {
@@ -190,6 +182,21 @@ func bounded(a *raftlockv1.Acquire) error {
 	}
 	if size > metadataBytesMax {
 		return invalid("metadata has at most %d bytes", metadataBytesMax)
+	}
+	return nil
+}
+
+func boundedName(name string) error {
+	if len(name) == 0 || len(name) > nameBytesMax {
+		return invalid("a lock's name has 1 to %d bytes", nameBytesMax)
+	}
+	if !utf8.ValidString(name) {
+		return invalid("a lock's name is UTF-8")
+	}
+	for _, r := range name {
+		if unicode.IsControl(r) {
+			return invalid("a lock's name has no control characters")
+		}
 	}
 	return nil
 }
@@ -233,6 +240,35 @@ func (l *Lock) Token() (uint64, error) {
 		return 0, l.err
 	}
 	return 0, refused(raftlockv1.Reason_REASON_RELEASED, "")
+}
+
+// Deadline is the handle's V: the reading of the host's clock (CLOCK_BOOTTIME)
+// until which it is held, as far as the agent has vouched. Renewals move it; a
+// revoked handle's stands still. Of a handle that is not held: when it ended,
+// or before.
+func (l *Lock) Deadline() time.Duration {
+	s := l.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(s.cfg.clock())
+	return l.deadline
+}
+
+// Left is how long the handle is held if no renewal comes any more: V less the
+// clock's reading, taken in this call. Zero: not held.
+func (l *Lock) Left() time.Duration {
+	s := l.session
+	if s.forked() {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.clock()
+	s.sweep(now)
+	if l.state != lockHeld {
+		return 0
+	}
+	return l.deadline - now
 }
 
 // Unlock gives the lock up and returns when that is applied. The handle is

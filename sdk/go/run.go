@@ -49,20 +49,26 @@ func (s *Session) down(err error) time.Duration {
 	defer s.mu.Unlock()
 	s.phase, s.out, s.named = phaseDown, nil, nil
 	s.downErr = err
-	// An agent may be back with little of the lease left: no wait is longer
-	// than the pause between two beats.
-	upper := max(redialMin, min(redialMax, s.ttl.low()/beatShare))
-	if s.attempt < 7 {
-		upper = min(upper, redialMin<<s.attempt)
-	}
+	pause := s.cfg.redialPause(s.ttl.low(), s.attempt)
 	s.attempt++
-	return redialMin + s.jitter(upper-redialMin)
+	return pause
+}
+
+// redialPause says how long to wait before the next dial. An agent may be back
+// with little of the lease left: no wait is longer than the pause between two
+// beats.
+func (c *config) redialPause(ttl time.Duration, attempt int) time.Duration {
+	upper := max(redialMin, min(redialMax, ttl/beatShare))
+	if attempt < 7 {
+		upper = min(upper, redialMin<<attempt)
+	}
+	return redialMin + c.jitter(upper-redialMin)
 }
 
 // jitter draws from [0, upper].
-func (s *Session) jitter(upper time.Duration) time.Duration {
+func (c *config) jitter(upper time.Duration) time.Duration {
 	var b [8]byte
-	if _, err := io.ReadFull(s.cfg.rand, b[:]); err != nil {
+	if _, err := io.ReadFull(c.rand, b[:]); err != nil {
 		return upper
 	}
 	return time.Duration(binary.LittleEndian.Uint64(b[:]) % uint64(upper+1))
@@ -71,19 +77,27 @@ func (s *Session) jitter(upper time.Duration) time.Duration {
 // serve uses one stream until it breaks or ctx ends. It returns after its
 // reader has.
 func (s *Session) serve(ctx context.Context, st Stream) error {
+	return useStream(ctx, st, s.read, s.transmit)
+}
+
+// useStream runs transmit here and read in a goroutine until the stream breaks
+// or ctx ends. It closes st and returns after both have returned. transmit is
+// told by the channel that the reader ended, and returns nil then.
+func useStream(ctx context.Context, st Stream, read func(Stream) error,
+	transmit func(context.Context, Stream, <-chan struct{}) error) error {
 	var readErr error
-	read := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		defer close(read)
-		readErr = s.read(st)
+		defer close(ended)
+		readErr = read(st)
 		// A blocked Send must see it too.
 		_ = st.Close()
 	}()
 	unhook := context.AfterFunc(ctx, func() { _ = st.Close() })
-	err := s.transmit(ctx, st, read)
+	err := transmit(ctx, st, ended)
 	unhook()
 	_ = st.Close()
-	<-read
+	<-ended
 	if err == nil || readErr != nil {
 		err = readErr
 	}

@@ -25,9 +25,14 @@ const (
 	callsMax = 1024
 )
 
-// Client knows how to reach an agent. It holds no connection: each session
-// makes its own, so there is nothing to close.
-type Client struct{ cfg config }
+// Client knows how to reach an agent. Each session and each member makes a
+// connection of its own and is closed by itself; reads share one, which the
+// first of them makes and Client.Close closes. A client that never read has
+// nothing to close. All methods are safe from any goroutine.
+type Client struct {
+	cfg   config
+	reads reader
+}
 
 // Dial checks the options and returns a client. It does not connect: Session
 // does. Errors: ErrInvalid, ErrClock.

@@ -3,10 +3,8 @@ package raftlock
 import (
 	"context"
 	"fmt"
-	"net"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
 )
@@ -34,15 +32,7 @@ type socketStream struct {
 }
 
 func dialSocket(ctx context.Context, path string) (Stream, error) {
-	// A dialer of our own: as a URL, a path with a percent sign would change.
-	dial := func(ctx context.Context, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}
-	conn, err := grpc.NewClient("passthrough:///localhost",
-		grpc.WithContextDialer(dial),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax)))
+	conn, err := newConn(dialUnix(path))
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", path, err)
 	}
