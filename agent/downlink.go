@@ -259,8 +259,8 @@ func agentOf(c *command.Command) *command.Agent {
 // vital commands are never refused for load: without them nothing gets better.
 func vital(c *command.Command) bool {
 	switch c.Kind.(type) {
-	case *command.Command_Release, *command.Command_Cancel, *command.Command_End, *command.Command_Reconcile,
-		*command.Command_Acknowledge, *command.Command_PlainRelease, *command.Command_PlainCancel:
+	case *command.Command_Release, *command.Command_Cancel, *command.Command_End, *command.Command_Leave,
+		*command.Command_Reconcile, *command.Command_Acknowledge, *command.Command_PlainRelease, *command.Command_PlainCancel:
 		return true
 	}
 	return false

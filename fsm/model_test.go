@@ -117,6 +117,9 @@ func (m *model) command(term uint64, c *command.Command) *command.Result {
 		if !bytes.Equal(secret, x.secret) {
 			return code(command.Code_CODE_WRONG_SECRET)
 		}
+		if c.GetJoin() != nil && c.Attachment != 0 && c.Attachment != x.att {
+			return code(command.Code_CODE_SUPERSEDED)
+		}
 	default:
 		if x == nil {
 			return code(command.Code_CODE_NO_SESSION)

@@ -119,11 +119,15 @@ func (s *State) setTTL(x *session, seq uint64, t *command.SetTTL) *command.Resul
 }
 
 // join adds a process, or learns the new id of one that is in it already (an
-// agent that restarted gives its processes new ids).
+// agent that restarted gives its processes new ids). An attachment may be named;
+// under another one it has no effect.
 func (s *State) join(c *command.Command, j *command.Join) *command.Result {
 	x, no := s.authorised(c, j.SecretHash)
 	if no != nil {
 		return no
+	}
+	if c.Attachment != 0 && c.Attachment != x.attachment {
+		return refuse(command.Code_CODE_SUPERSEDED, "the session is attached elsewhere now")
 	}
 	x = s.touch(x)
 	s.acknowledge(x, c.AckMark, c.AckAbove)

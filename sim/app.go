@@ -239,6 +239,7 @@ func (p process) Same(o session.Peer) bool {
 	return ok && q.a == p.a
 }
 func (p process) Exited() <-chan struct{} { return p.a.exited }
+func (p process) Release()                {}
 
 // Lock acquires and waits; the handle is known to the checkers from then on.
 func (a *App) Lock(ctx context.Context, name string, opts ...raftlock.LockOption) (*Handle, error) {

@@ -131,6 +131,7 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 	s.retry = !s.confirmed
 	h.cfg.Wake() // its beats may be due sooner than those of others
 	out.DeadlineNanos, out.TtlNanos = uint64(s.v), uint64(s.ttl)
+	out.StreamBound = s.opener.bound()
 	if s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})
 	}
@@ -140,6 +141,9 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 		}
 	}
 	h.sendChores(s)
+	for _, p := range s.processes() {
+		h.tellJoined(s, p)
+	}
 }
 
 // notAttached refuses the open or resume. A session that was attached here
@@ -149,7 +153,7 @@ func (h *Host) notAttached(s *session, out *api.Attached) {
 	if s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})
 	}
-	if s.exited && out.Reason == api.Reason_REASON_SUPERSEDED {
+	if s.opener.exited && out.Reason == api.Reason_REASON_SUPERSEDED {
 		// The process died while its open was on its way; what the open made
 		// is another incarnation's, and its lease ends it.
 		s.stream = nil
@@ -323,12 +327,14 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 // choreDone ends what was repeated: it is applied, or there is nothing left of
 // what it named.
 func (h *Host) choreDone(s *session, k choreKey, r *command.Result) {
-	if r.Code == command.Code_CODE_LIMIT {
+	if r.Code == command.Code_CODE_LIMIT && k.kind != choreJoin {
 		s.retry = true
 		return
 	}
 	delete(s.chores, k)
 	switch k.kind {
+	case choreJoin:
+		h.joinDone(s, k.seq, r)
 	case choreCancel:
 		s.answer(&api.Answer{Seq: k.seq, Reason: api.Reason_REASON_CANCELLED, Standing: &api.Standing{
 			Seq: k.seq, State: api.Standing_STATE_GONE, Reason: api.Reason_REASON_CANCELLED,

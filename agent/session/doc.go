@@ -21,7 +21,7 @@
 // host's.
 //
 // Goroutines: each Serve owns one that writes its stream's queue, and the Host
-// one for each session that waits for its process's exit; Close waits for them.
-// All state is guarded by the Host's one mutex, which is never held while
+// one for each process of a session, which waits for its exit; Close waits for
+// them. All state is guarded by the Host's one mutex, which is never held while
 // something blocks.
 package session

@@ -66,6 +66,8 @@ type Host struct {
 	calls    map[*call]struct{}
 	closed   bool
 	reach    api.Reason
+	// processes counts those that this start of the agent has seen.
+	processes uint64
 
 	gone    chan struct{}  // closed by Close
 	waiting sync.WaitGroup // exit watchers, and cancels of plain waits

@@ -29,8 +29,28 @@ func (h *Host) Reach() api.Reason {
 }
 
 // SetReach takes in whether a leader is reached: OK, NO_LEADER or NO_QUORUM.
+// Every stream hears of a change, those too whose open is not answered yet.
 func (h *Host) SetReach(r api.Reason) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if r == h.reach {
+		return
+	}
 	h.reach = r
+	for _, s := range h.sessions {
+		for _, str := range s.streams() {
+			str.send(h.reaching())
+		}
+	}
+}
+
+// greet is the first thing on a stream that its first request attached.
+func (h *Host) greet(str *stream) {
+	if h.reach != api.Reason_REASON_OK {
+		str.send(h.reaching())
+	}
+}
+
+func (h *Host) reaching() *api.SessionResponse {
+	return &api.SessionResponse{Response: &api.SessionResponse_Reach{Reach: &api.Reach{Reason: h.reach}}}
 }

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"slices"
@@ -14,8 +13,10 @@ import (
 )
 
 // Serve runs one application's stream until it breaks, ctx ends or the session
-// is over. The stream's end ends nothing: the session's lease runs on, and the
-// process's exit is watched for as long as the session is known here.
+// is over. The stream's end ends nothing - the session's lease runs on, and the
+// process's exit is watched for as long as the session is known here - unless
+// the process cannot be watched: then the end of the stream that opened is its
+// exit. The peer is the Host's from here on; see Peer.Release.
 func (h *Host) Serve(ctx context.Context, st Stream, peer Peer) error {
 	str := newStream(st)
 	written := make(chan struct{})
@@ -29,35 +30,57 @@ func (h *Host) Serve(ctx context.Context, st Stream, peer Peer) error {
 
 	first, err := st.Recv()
 	if err != nil {
+		peer.Release()
 		return err
 	}
-	s, err := h.attach(first, str, peer)
+	at, err := h.attach(first, str, peer)
 	if err != nil {
+		peer.Release()
 		return err
 	}
-	defer h.leave(s, str)
+	defer h.leave(at, str)
 	for {
 		r, err := st.Recv()
 		if err != nil {
 			return err
 		}
-		if !h.handle(s, str, r) {
+		take := h.handle
+		if at.joined {
+			take = h.beaten
+		}
+		if !take(at.s, at.p, str, r) {
 			return nil
 		}
 	}
 }
 
+// seat is what a stream's first request made it: one process's of a session,
+// the opener's to ask on or a joined one's to beat on.
+type seat struct {
+	s      *session
+	p      *process
+	joined bool
+}
+
 // leave takes the stream from its session, unless a newer one took its place.
-func (h *Host) leave(s *session, str *stream) {
+func (h *Host) leave(at *seat, str *stream) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s.stream == str {
-		s.stream = nil
+	was := at.s.stream == str
+	if was {
+		at.s.stream = nil
+	}
+	if at.p.stream == str {
+		at.p.stream = nil
+	}
+	h.mu.Unlock()
+	if was && at.p.bound() && !mutant.On("session-stream-bound") {
+		h.exit(at.s, at.p)
 	}
 }
 
-// attach makes or finds the session that a stream's first request names.
-func (h *Host) attach(r *api.SessionRequest, str *stream, peer Peer) (*session, error) {
+// attach makes or finds the session that a stream's first request names. After
+// an error the peer is still the caller's.
+func (h *Host) attach(r *api.SessionRequest, str *stream, peer Peer) (*seat, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -69,37 +92,46 @@ func (h *Host) attach(r *api.SessionRequest, str *stream, peer Peer) (*session, 
 		return h.open(q.Open, r, str, peer, now)
 	case *api.SessionRequest_Resume:
 		return h.resume(q.Resume, r, str, peer, now)
+	case *api.SessionRequest_Join:
+		return h.join(q.Join, str, peer, now)
 	}
 	return nil, ErrFirst
 }
 
-func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, now time.Duration) (*session, error) {
-	s, hash, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
+func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, now time.Duration) (*seat, error) {
+	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
 	if err != nil {
 		return nil, err
 	}
 	s.use(q.Seq)
 	s.acknowledged(r)
-	s.beat(q.ClockNanos, now)
+	s.opener.beat(q.ClockNanos, now)
 	if s.attachment == 0 {
 		s.ttl, s.leaseOnExit, s.listed = bounded(q.TtlNanos), q.LeaseOnExit, true
+		s.whole, s.opener.entered = true, true
 	}
 	s.attaching = &command.Command{Seq: q.Seq, Kind: &command.Command_Open{Open: &command.Open{
-		SecretHash: hash[:], Agent: h.agent(), TtlNanos: q.TtlNanos, Process: peer.Process(),
-		LeaseOnExit: q.LeaseOnExit, Identity: peer.Identity(),
+		SecretHash: s.secretHash[:], Agent: h.agent(), TtlNanos: q.TtlNanos, Process: s.opener.command(),
+		LeaseOnExit: q.LeaseOnExit, Identity: s.opener.peer.Identity(),
 	}}}
 	h.sync(s)
-	return s, nil
+	return &seat{s: s, p: s.opener}, nil
 }
 
-func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Peer, now time.Duration) (*session, error) {
-	s, hash, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
+func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Peer, now time.Duration) (*seat, error) {
+	if peer.Exited() == nil {
+		return nil, str.refuse(q.Seq, api.Reason_REASON_DENIED, "this process cannot resume: its exit cannot be watched here (see Attached.stream_bound); open a new session")
+	}
+	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
 	if err != nil {
 		return nil, err
 	}
 	s.use(q.Seq)
 	s.acknowledged(r)
-	s.beat(q.ClockNanos, now)
+	s.opener.beat(q.ClockNanos, now)
+	if s.attachment == 0 {
+		s.whole, s.opener.entered = false, false
+	}
 	if s.ttl == 0 { // not known here: an older start of this agent had it
 		s.ttl = min(bounded(q.TtlNanos), idleTTL)
 		s.v = min(time.Duration(min(q.DeadlineNanos, 1<<62)), now+s.ttl)
@@ -108,82 +140,57 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	// moved it to the new attachment already.
 	s.confirmed = false
 	s.attaching = &command.Command{Seq: q.Seq, Kind: &command.Command_Resume{Resume: &command.Resume{
-		SecretHash: hash[:], Agent: h.agent(),
+		SecretHash: s.secretHash[:], Agent: h.agent(),
 	}}}
 	h.sync(s)
-	return s, nil
+	return &seat{s: s, p: s.opener}, nil
 }
 
 // admit checks id and secret, refuses another process, and gives the session
 // the new stream. A known session keeps what is believed of it.
-func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*session, [32]byte, error) {
-	hash := sha256.Sum256(append([]byte("raftlock session secret\x00"), secret...))
+func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*session, error) {
 	if len(id) != 16 || len(secret) < 16 || seq == 0 {
-		return nil, hash, str.refuse(seq, api.Reason_REASON_INVALID, "a session needs 16 random bytes as id, 16 or more as secret, and a sequence from 1")
+		return nil, str.refuse(seq, api.Reason_REASON_INVALID, "a session needs 16 random bytes as id, 16 or more as secret, and a sequence from 1")
 	}
+	hash := hashOf(secret)
 	s := h.sessions[ID(id)]
 	if s == nil {
 		if len(h.sessions) >= sessionsMax {
-			return nil, hash, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions as it keeps")
+			return nil, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions as it keeps")
 		}
-		s = newSession(ID(id))
-		s.secretHash, s.peer = hash, peer
+		s = newSession(ID(id), h.newProcess(peer))
+		s.secretHash = hash
 		h.sessions[s.id] = s
-		h.watch(s)
+		h.watch(s, s.opener)
 	} else {
-		if subtle.ConstantTimeCompare(s.secretHash[:], hash[:]) != 1 {
-			return nil, hash, str.refuse(seq, api.Reason_REASON_DENIED, "the session has another secret")
+		switch {
+		case subtle.ConstantTimeCompare(s.secretHash[:], hash[:]) != 1:
+			return nil, str.refuse(seq, api.Reason_REASON_DENIED, "the session has another secret")
+		case s.opener.exited || !s.opener.peer.Same(peer):
+			return nil, str.refuse(seq, api.Reason_REASON_DENIED, "only the process that opened a session can resume it")
+		case s.opener.bound():
+			return nil, str.refuse(seq, api.Reason_REASON_DENIED, "the session lives and ends with the stream that opened it; open a new one")
 		}
-		if !s.peer.Same(peer) {
-			return nil, hash, str.refuse(seq, api.Reason_REASON_DENIED, "only the process that opened a session can resume it")
-		}
+		peer.Release() // the one from before is watched already
 		if s.stream != nil {
-			s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Ended{Ended: &api.Ended{Reason: api.Reason_REASON_SUPERSEDED}}})
-			s.stream.finish()
+			s.stream.supersede()
 		}
 	}
 	s.stream = str
-	return s, hash, nil
+	h.greet(str)
+	return s, nil
+}
+
+// supersede ends a stream whose process made another one.
+func (s *stream) supersede() {
+	s.send(ended(api.Reason_REASON_SUPERSEDED))
+	s.finish()
 }
 
 // refuse answers an open or resume that never reached the cluster.
 func (s *stream) refuse(seq uint64, why api.Reason, detail string) error {
 	s.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: &api.Attached{Seq: seq, Reason: why, Detail: detail}}})
 	return errors.New(detail)
-}
-
-// watch ends the session when its process exits, with or without a stream.
-func (h *Host) watch(s *session) {
-	exited := s.peer.Exited()
-	if exited == nil {
-		return
-	}
-	h.waiting.Go(func() {
-		select {
-		case <-exited:
-			h.exit(s)
-		case <-s.gone:
-		case <-h.gone:
-		}
-	})
-}
-
-// exit ends the session of a process that is gone, under whichever attachment
-// a pending open or resume still brings.
-func (h *Host) exit(s *session) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.sessions[s.id] != s {
-		return
-	}
-	s.exited = true
-	h.urgent = true // the next beat excepts it
-	if !s.leaseOnExit && (s.attachment != 0 || !mutant.On("session-exit-opening")) {
-		h.chore(s, choreKey{kind: choreEnd}, &command.Command{
-			Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXITED}},
-		})
-	}
-	h.cfg.Wake()
 }
 
 func (h *Host) agent() *command.Agent {
@@ -206,14 +213,8 @@ func (s *session) acknowledged(r *api.SessionRequest) {
 	}
 }
 
-// beat takes in a clock reading of the application. One ahead of this clock
-// was not made by it: it counts as now.
-func (s *session) beat(reading uint64, now time.Duration) {
-	s.lastBeat = max(s.lastBeat, min(time.Duration(min(reading, 1<<62)), now))
-}
-
 // handle takes one request of an attached stream. False: the stream is over.
-func (h *Host) handle(s *session, str *stream, r *api.SessionRequest) bool {
+func (h *Host) handle(s *session, p *process, str *stream, r *api.SessionRequest) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s.stream != str || h.sessions[s.id] != s {
@@ -224,7 +225,7 @@ func (h *Host) handle(s *session, str *stream, r *api.SessionRequest) bool {
 	s.acknowledged(r)
 	switch q := r.Request.(type) {
 	case *api.SessionRequest_Beat:
-		s.beat(q.Beat.ClockNanos, now)
+		p.beat(q.Beat.ClockNanos, now)
 	case *api.SessionRequest_Acquire:
 		h.acquire(s, q.Acquire)
 	case *api.SessionRequest_Cancel:

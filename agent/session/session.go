@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -15,7 +16,12 @@ import (
 type session struct {
 	id         ID
 	secretHash [32]byte
-	peer       Peer
+	// opener is the process that opened, and alone may resume, gone or not;
+	// joined are the living ones that joined, in that order. whole: the log
+	// lists no process but these and those that this agent saw go.
+	opener *process
+	joined []*process
+	whole  bool
 
 	// attachment is 0 until the first open or resume is answered.
 	attachment uint64
@@ -47,8 +53,6 @@ type session struct {
 	confirmed      bool
 	confirmedAfter uint64
 
-	lastBeat    time.Duration // the application's newest clock reading
-	exited      bool
 	leaseOnExit bool
 
 	entries map[uint64]*entry // by sequence
@@ -98,12 +102,15 @@ type choreKind uint8
 const (
 	choreCancel choreKind = iota + 1
 	choreRelease
+	choreJoin
+	choreLeave
 	choreEnd
 )
 
-func newSession(id ID) *session {
+func newSession(id ID, opener *process) *session {
 	return &session{
 		id:      id,
+		opener:  opener,
 		entries: make(map[uint64]*entry),
 		chores:  make(map[choreKey]*command.Command),
 		next:    1,
@@ -111,13 +118,17 @@ func newSession(id ID) *session {
 	}
 }
 
-// vouched reports whether the process is alive and scheduled, as far as this
-// host can tell.
+// vouched reports whether the session's process is alive and scheduled, as far
+// as this host can tell: the opener, and after its death any that joined.
 func (s *session) vouched(now time.Duration) bool {
 	if mutant.On("session-vouch") {
 		return true
 	}
-	return !s.exited && now-s.lastBeat < s.ttl/vouchFraction
+	young := func(p *process) bool { return now-p.lastBeat < s.ttl/vouchFraction }
+	if !s.opener.exited {
+		return young(s.opener) || mutant.On("session-joined-vouch") && slices.ContainsFunc(s.joined, young)
+	}
+	return slices.ContainsFunc(s.joined, func(p *process) bool { return p.entered && young(p) })
 }
 
 // command completes a command with the session's common fields. It makes a
@@ -234,16 +245,20 @@ func (h *Host) drop(s *session, why api.Reason) {
 	delete(h.sessions, s.id)
 	close(s.gone)
 	if s.stream != nil {
-		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Ended{Ended: &api.Ended{Reason: why}}})
+		s.stream.send(ended(why))
 		s.stream.finish()
 		s.stream = nil
 	}
+	s.dismiss(why)
 }
 
-// detach breaks the application's stream without a word: the session goes on.
+// detach breaks the session's streams without a word: it goes on.
 func (s *session) detach() {
-	if s.stream != nil {
-		s.stream.abort()
-		s.stream = nil
+	for _, str := range s.streams() {
+		str.abort()
+	}
+	s.stream = nil
+	for _, p := range s.processes() {
+		p.stream = nil
 	}
 }

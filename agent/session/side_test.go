@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +59,7 @@ func (s *side) start(incarnation uint64) {
 	s.h = New(Config{
 		Agent: "a", Incarnation: incarnation, Clock: s.now, Log: slog.New(slog.DiscardHandler), Wake: func() {},
 	})
+	s.h.SetReach(api.Reason_REASON_OK)
 	s.relink()
 }
 
@@ -68,6 +70,12 @@ func (s *side) stop() {
 		a.Close()
 	}
 	s.served.Wait()
+	for i, a := range s.apps {
+		if n := a.released.Load(); n != 1 {
+			s.t.Errorf("peer %d was released %d times", i, n)
+		}
+	}
+	s.apps = nil
 }
 
 // restart is an agent that dies and begins anew, knowing nothing.
@@ -172,6 +180,7 @@ type app struct {
 	attachment uint64
 	ttl        time.Duration
 	exited     chan struct{}
+	released   atomic.Int32
 
 	in     chan *api.SessionRequest
 	closed chan struct{}
@@ -198,9 +207,12 @@ func (a *app) Recv() (*api.SessionRequest, error) {
 
 func (a *app) Close() { a.once.Do(func() { close(a.closed) }) }
 
-func (a *app) Process() *command.Process { return &command.Process{Id: 1, Pid: 1} }
-func (a *app) Identity() string          { return "uid:1" }
-func (a *app) Exited() <-chan struct{}   { return a.exited }
+func (a *app) Process() *command.Process {
+	return &command.Process{Pid: 1, StartTicks: 1, BootId: "boot"}
+}
+func (a *app) Identity() string        { return "uid:1" }
+func (a *app) Exited() <-chan struct{} { return a.exited }
+func (a *app) Release()                { a.released.Add(1) }
 func (a *app) Same(p Peer) bool {
 	o, ok := p.(*app)
 	return ok && o.exited == a.exited
@@ -215,10 +227,14 @@ func (s *side) connect(of *app) *app {
 	if of != nil {
 		a.id, a.exited, a.ttl, a.attachment = of.id, of.exited, of.ttl, of.attachment
 	}
+	s.serve(a)
+	return a
+}
+
+func (s *side) serve(a *app) {
 	s.apps = append(s.apps, a)
 	h := s.h
 	s.served.Go(func() { _ = h.Serve(context.Background(), a, a) })
-	return a
 }
 
 func (a *app) say(r *api.SessionRequest) {

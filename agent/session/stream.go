@@ -14,8 +14,8 @@ const streamQueueMax = 8192
 
 // Errors that end a stream.
 var (
-	// ErrFirst: the first request of a stream was neither open nor resume.
-	ErrFirst = errors.New("the first request must be open or resume")
+	// ErrFirst: the first request of a stream was no open, resume or join.
+	ErrFirst = errors.New("the first request must be open, resume or join")
 	// ErrClosed: the agent is stopping. The session lives on.
 	ErrClosed = errors.New("the agent is stopping")
 )
@@ -29,16 +29,24 @@ type Stream interface {
 	Close()
 }
 
-// Peer is the process at the far end of a stream, as the kernel sees it.
+// Peer is the process at the far end of a stream, as the kernel sees it. The
+// Host calls its methods from any goroutine; all but Exited's channel must be
+// quick.
 type Peer interface {
-	// Process is what goes into the log about it; nil where nothing is known.
+	// Process is what goes into the log about it, but for its id, which the
+	// Host makes; nil where nothing is known.
 	Process() *command.Process
 	// Identity bounds sessions by whose they are, such as "uid:1000".
 	Identity() string
-	// Same reports that both are surely one process.
+	// Same reports that both are surely one process. Neither was released.
 	Same(Peer) bool
 	// Exited is closed when the process is gone; nil if that cannot be seen.
+	// It is the same channel each time.
 	Exited() <-chan struct{}
+	// Release tells that the Host needs the peer no more: it is called exactly
+	// once for each peer handed to Serve, perhaps long after that returned.
+	// Nothing but Process and Identity is called after it.
+	Release()
 }
 
 // stream is a Stream with a queue, so that nothing here blocks on an

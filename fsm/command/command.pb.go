@@ -408,8 +408,8 @@ type Command struct {
 	// 16 bytes, made by the client; empty for kinds that concern no session.
 	Session []byte `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	// The attachment that the proposer believes to be current; 0 for open,
-	// resume, join and the kinds without a session. Another one: no effect,
-	// SUPERSEDED.
+	// resume and the kinds without a session, and of a join: whichever is.
+	// Another one: no effect, SUPERSEDED.
 	Attachment uint64 `protobuf:"varint,2,opt,name=attachment,proto3" json:"attachment,omitempty"`
 	// The client's sequence for this request: an identity, not an order.
 	// 0: made by an agent or a leader, and safe to repeat by what it says.
