@@ -1,0 +1,134 @@
+package uds
+
+import (
+	"errors"
+	"slices"
+	"sync"
+)
+
+// Reasons to refuse a connection.
+var (
+	errFull     = errors.New("too many connections")
+	errFullUser = errors.New("too many connections of one user")
+	errStopping = errors.New("the server is stopping")
+)
+
+// crowd counts connections, and closes silent ones where others need the room.
+type crowd struct {
+	max, userMax, silentMax int
+
+	// mu guards the rest.
+	mu      sync.Mutex
+	closed  bool
+	members map[*conn]struct{}
+	users   map[uint32]int
+	silent  []*conn // oldest first
+}
+
+func newCrowd(c Config) *crowd {
+	return &crowd{
+		max:       c.Connections,
+		userMax:   max(1, c.Connections/4*3),
+		silentMax: c.Silent,
+		members:   make(map[*conn]struct{}),
+		users:     make(map[uint32]int),
+	}
+}
+
+// enter counts a connection in as silent. It may close another for it.
+func (d *crowd) enter(c *conn) error {
+	evicted, err := d.admit(c)
+	if evicted != nil {
+		_ = evicted.Close()
+	}
+	return err
+}
+
+func (d *crowd) admit(c *conn) (evicted *conn, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	uid := c.peer.UID
+	switch {
+	case d.closed:
+		return nil, errStopping
+	case d.users[uid] >= d.userMax:
+		if evicted = d.oldestSilent(uid); evicted == nil {
+			return nil, errFullUser
+		}
+	case len(d.members) >= d.max || len(d.silent) >= d.silentMax:
+		if evicted = d.oldestSilent(d.mostSilent()); evicted == nil {
+			return nil, errFull
+		}
+	}
+	if evicted != nil {
+		d.remove(evicted)
+	}
+	d.members[c] = struct{}{}
+	d.users[uid]++
+	d.silent = append(d.silent, c)
+	return evicted, nil
+}
+
+// mostSilent is the user with most silent connections; needs mu.
+func (d *crowd) mostSilent() (uid uint32) {
+	counts := make(map[uint32]int)
+	for _, c := range d.silent {
+		counts[c.peer.UID]++
+		if counts[c.peer.UID] > counts[uid] {
+			uid = c.peer.UID
+		}
+	}
+	return uid
+}
+
+// oldestSilent may be nil; needs mu.
+func (d *crowd) oldestSilent(uid uint32) *conn {
+	for _, c := range d.silent {
+		if c.peer.UID == uid {
+			return c
+		}
+	}
+	return nil
+}
+
+// heard: the connection is no longer silent.
+func (d *crowd) heard(c *conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unsilence(c)
+}
+
+func (d *crowd) unsilence(c *conn) {
+	if i := slices.Index(d.silent, c); i >= 0 {
+		d.silent = slices.Delete(d.silent, i, i+1)
+	}
+}
+
+// leave counts a connection out; safe to repeat.
+func (d *crowd) leave(c *conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.remove(c)
+}
+
+func (d *crowd) remove(c *conn) {
+	if _, ok := d.members[c]; !ok {
+		return
+	}
+	delete(d.members, c)
+	d.unsilence(c)
+	if d.users[c.peer.UID]--; d.users[c.peer.UID] == 0 {
+		delete(d.users, c.peer.UID)
+	}
+}
+
+// close closes silent connections, and lets none in any more.
+func (d *crowd) close() {
+	d.mu.Lock()
+	d.closed = true
+	silent := slices.Clone(d.silent)
+	d.mu.Unlock()
+	for _, c := range silent {
+		_ = c.Close()
+	}
+}
