@@ -33,8 +33,18 @@ help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## compile every package and command
+build: ## compile every package, and the commands into bin/
 	$(GO) build ./...
+	$(GO) build -trimpath -o bin/raftlock-sidecar ./cmd/sidecar
+	$(GO) build -trimpath -o bin/raftlock ./cmd/raftlock
+
+.PHONY: run
+run: build ## one host, to try it out: prints the socket and what to type next
+	./bin/raftlock-sidecar --dev
+
+.PHONY: demo
+demo: build ## a cluster of seven agents on this host, until Ctrl-C
+	./bin/raftlock demo
 
 .PHONY: test
 test: ## run all tests, within ten minutes on two cores

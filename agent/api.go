@@ -1,0 +1,204 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/raftlock/raftlock/agent/session"
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/link/linkpb"
+)
+
+// readTimeout bounds a read whose caller set no deadline.
+const readTimeout = 10 * time.Second
+
+// errNoPeer: a session needs a process that the kernel vouches for.
+var errNoPeer = errors.New("the caller's process is not known")
+
+// APIConfig is what the services of an agent's sockets need beside it.
+type APIConfig struct {
+	// Peer tells the process that calls.
+	Peer func(context.Context) (session.Peer, bool)
+	// Seen is every agent in view.
+	Seen func() []Seen
+	// Version of the software, for people.
+	Version string
+	Log     *slog.Logger
+}
+
+// API serves the application socket: the gRPC service raftlock.v1.RaftLock.
+type API struct {
+	api.UnimplementedRaftLockServer
+	a       *Agent
+	cfg     APIConfig
+	log     *slog.Logger
+	serving sync.WaitGroup
+}
+
+// NewAPI makes the service of a. It starts nothing.
+func NewAPI(a *Agent, cfg APIConfig) *API { return &API{a: a, cfg: cfg, log: cfg.Log} }
+
+// Wait returns when no stream is served any more; call it after the server of
+// the socket has stopped.
+func (s *API) Wait() { s.serving.Wait() }
+
+// Session serves one process's stream.
+func (s *API) Session(st grpc.BidiStreamingServer[api.SessionRequest, api.SessionResponse]) error {
+	peer, ok := s.cfg.Peer(st.Context())
+	if !ok {
+		return s.refusal(errNoPeer)
+	}
+	stream := &appStream{BidiStreamingServer: st, closed: make(chan struct{})}
+	served := make(chan error, 1)
+	s.serving.Go(func() { served <- s.a.sessions.Serve(st.Context(), stream, peer) })
+	select {
+	case err := <-served:
+		if errors.Is(err, session.ErrFirst) || errors.Is(err, session.ErrClosed) {
+			return s.refusal(err)
+		}
+		return nil // the stream itself has said why
+	case <-stream.closed:
+		return nil // which makes a Recv under way fail
+	}
+}
+
+// appStream is a gRPC stream that its server can close.
+type appStream struct {
+	grpc.BidiStreamingServer[api.SessionRequest, api.SessionResponse]
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Close implements session.Stream.
+func (s *appStream) Close() { s.once.Do(func() { close(s.closed) }) }
+
+// Get reads one lock.
+func (s *API) Get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, error) {
+	if n := len(q.Lock); n == 0 || n > command.NameBytesMax {
+		return nil, refused(api.Reason_REASON_INVALID, "a lock's name has 1 to 512 bytes")
+	}
+	r, err := s.query(ctx, &linkpb.Query{Stale: q.Stale, Query: &linkpb.Query_Get{Get: &linkpb.GetLock{Lock: q.Lock}}})
+	if err != nil {
+		return nil, err
+	}
+	out := &api.GetResponse{Lock: &api.LockInfo{Name: q.Lock}, Stale: r.Stale, Index: r.Index}
+	if len(r.Locks) == 1 {
+		out.Lock = apiLock(r.Locks[0])
+	}
+	return out, nil
+}
+
+// List reads a page of the locks that are held or waited for.
+func (s *API) List(ctx context.Context, q *api.ListRequest) (*api.ListResponse, error) {
+	list := &linkpb.ListLocks{
+		Prefix: q.Prefix, Pattern: q.Pattern, Owner: q.Owner, Contested: q.Contested,
+		After: q.After, Limit: q.Limit,
+	}
+	for k, v := range q.Metadata {
+		list.Metadata = append(list.Metadata, &command.Pair{Key: k, Value: v})
+	}
+	slices.SortFunc(list.Metadata, func(a, b *command.Pair) int { return strings.Compare(a.Key, b.Key) })
+	r, err := s.query(ctx, &linkpb.Query{Stale: q.Stale, Query: &linkpb.Query_List{List: list}})
+	if err != nil {
+		return nil, err
+	}
+	out := &api.ListResponse{Next: r.Next, Stale: r.Stale, Index: r.Index}
+	for _, l := range r.Locks {
+		out.Locks = append(out.Locks, apiLock(l))
+	}
+	return out, nil
+}
+
+// query reads through the leader, or, for a stale read, from the replica here
+// if there is one.
+func (s *API) query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if node := s.a.Node(); q.Stale && node != nil {
+		return answerQuery(ctx, node, q), nil
+	}
+	r, err := s.a.sessions.Query(ctx, q)
+	if err != nil {
+		return nil, s.refusal(err)
+	}
+	return r, nil
+}
+
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, readTimeout)
+}
+
+func apiLock(l *linkpb.LockInfo) *api.LockInfo {
+	out := &api.LockInfo{
+		Name: l.Lock, Held: l.Holder != nil, Waiters: l.Waiters, Revoked: l.Revoked, TtlNanos: l.TtlNanos,
+	}
+	if h := l.Holder; h != nil {
+		out.Holder = &api.Holder{Session: h.Session, Owner: h.Owner, Agent: h.Agent, Token: h.Token}
+	}
+	for _, p := range l.Metadata {
+		if out.Metadata == nil {
+			out.Metadata = make(map[string]string)
+		}
+		out.Metadata[p.Key] = p.Value
+	}
+	return out
+}
+
+// Admin serves the administrator's socket: the gRPC service
+// raftlock.v1.Admin.
+type Admin struct {
+	api.UnimplementedAdminServer
+	s *API
+}
+
+// NewAdmin makes the administrator's service.
+func NewAdmin(s *API) *Admin { return &Admin{s: s} }
+
+// ForceRelease revokes a hold, or takes it away at once. The holder of now is
+// looked up first: the log's command names its token, so that a repetition
+// after an unknown outcome hits nobody else.
+func (d *Admin) ForceRelease(ctx context.Context, q *api.ForceReleaseRequest) (*api.ForceReleaseResponse, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	held, err := d.s.Get(ctx, &api.GetRequest{Lock: q.Lock})
+	if err != nil {
+		return nil, err
+	}
+	token := held.Lock.GetHolder().GetToken()
+	if token == 0 || q.Token != 0 && q.Token != token {
+		return &api.ForceReleaseResponse{}, nil
+	}
+	r, err := d.s.a.sessions.Propose(ctx, &command.Command{Kind: &command.Command_Revoke{
+		Revoke: &command.Revoke{Lock: q.Lock, Token: token, Now: q.Now, By: "administrator"},
+	}})
+	switch {
+	case err != nil:
+		return nil, d.s.refusal(err)
+	case r.Code == command.Code_CODE_OK:
+		d.s.log.Warn("lock force-released", "lock", q.Lock, "token", token, "now", q.Now)
+		return &api.ForceReleaseResponse{Held: true, Token: token}, nil
+	case r.Code == command.Code_CODE_STALE_TOKEN, r.Code == command.Code_CODE_NOT_FOUND:
+		return &api.ForceReleaseResponse{}, nil // given back meanwhile
+	}
+	return nil, refused(api.Reason_REASON_INVALID, r.Detail)
+}
+
+// ForgetFounder gives up a first start whose founder will not return.
+func (d *Admin) ForgetFounder(_ context.Context, q *api.ForgetFounderRequest) (*api.ForgetFounderResponse, error) {
+	if err := d.s.a.boot.Forget(q.ClusterId); err != nil {
+		return nil, d.s.refusal(err)
+	}
+	d.s.log.Warn("founder forgotten", "cluster", q.ClusterId)
+	return &api.ForgetFounderResponse{}, nil
+}

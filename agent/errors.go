@@ -1,0 +1,116 @@
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/raftlock/raftlock/agent/bootstrap"
+	"github.com/raftlock/raftlock/agent/session"
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+)
+
+// ErrorDomain is the domain of the ErrorInfo that every refusal carries. Its
+// reason is the name of an api.Reason without the prefix "REASON_", its
+// metadata has "applied": "no" or "unknown".
+const ErrorDomain = "raftlock"
+
+// meaning is what a caller is told of an error.
+type meaning struct {
+	err    error
+	code   codes.Code
+	reason api.Reason
+	next   string // what to do
+}
+
+// meanings is the one table of errors (design section 11). The first row that
+// the error wraps counts, so causes come before what they caused.
+var meanings = []meaning{
+	{session.ErrNoQuorum, codes.Unavailable, api.Reason_REASON_NO_QUORUM, "a majority of the voters must be reachable: see raftlock status"},
+	{session.ErrNoLeader, codes.Unavailable, api.Reason_REASON_NO_LEADER, "an election takes 2 to 3 s: try again"},
+	{session.ErrClosed, codes.Unavailable, api.Reason_REASON_NO_LEADER, "the agent is stopping: try again once it is back"},
+	{session.ErrTooMany, codes.ResourceExhausted, api.Reason_REASON_QUEUE_FULL, "try again later"},
+	{session.ErrQueueFull, codes.ResourceExhausted, api.Reason_REASON_QUEUE_FULL, "try again later"},
+	{session.ErrInvalid, codes.InvalidArgument, api.Reason_REASON_INVALID, "strings are UTF-8"},
+	{session.ErrFirst, codes.InvalidArgument, api.Reason_REASON_INVALID, "see api/raftlock/v1/raftlock.proto"},
+	{bootstrap.ErrNotPromised, codes.FailedPrecondition, api.Reason_REASON_NOT_FOUND, "raftlock status tells the list this agent waits for"},
+	{bootstrap.ErrBelongs, codes.FailedPrecondition, api.Reason_REASON_EXISTS, "there is nothing to forget"},
+	{bootstrap.ErrFounderLives, codes.FailedPrecondition, api.Reason_REASON_HELD, "wait for it, or stop it for good first"},
+	{errNoPeer, codes.Internal, api.Reason_REASON_DENIED, "connect to the agent's Unix socket"},
+	{session.ErrNotSent, codes.Unavailable, api.Reason_REASON_NO_LEADER, "try again"},
+	{session.ErrUnknown, codes.DeadlineExceeded, api.Reason_REASON_NO_LEADER, "allow more time"},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, api.Reason_REASON_CANCELLED, "allow more time"},
+	{context.Canceled, codes.Canceled, api.Reason_REASON_CANCELLED, ""},
+}
+
+// reasonCodes is gRPC's code for each reason that is an answer.
+var reasonCodes = map[api.Reason]codes.Code{
+	api.Reason_REASON_HELD:          codes.Aborted,
+	api.Reason_REASON_NOT_HELD:      codes.FailedPrecondition,
+	api.Reason_REASON_NOT_OWNER:     codes.PermissionDenied,
+	api.Reason_REASON_STALE_TOKEN:   codes.FailedPrecondition,
+	api.Reason_REASON_LOST:          codes.FailedPrecondition,
+	api.Reason_REASON_NOT_FOUND:     codes.NotFound,
+	api.Reason_REASON_INVALID:       codes.InvalidArgument,
+	api.Reason_REASON_QUEUE_FULL:    codes.ResourceExhausted,
+	api.Reason_REASON_NOT_WAITING:   codes.FailedPrecondition,
+	api.Reason_REASON_NO_LEADER:     codes.Unavailable,
+	api.Reason_REASON_NO_QUORUM:     codes.Unavailable,
+	api.Reason_REASON_RATE_LIMITED:  codes.ResourceExhausted,
+	api.Reason_REASON_DENIED:        codes.PermissionDenied,
+	api.Reason_REASON_LIMIT:         codes.ResourceExhausted,
+	api.Reason_REASON_SUPERSEDED:    codes.Aborted,
+	api.Reason_REASON_CANCELLED:     codes.Canceled,
+	api.Reason_REASON_RELEASED:      codes.FailedPrecondition,
+	api.Reason_REASON_REVOKED:       codes.FailedPrecondition,
+	api.Reason_REASON_SESSION_ENDED: codes.FailedPrecondition,
+	api.Reason_REASON_EXPIRED:       codes.FailedPrecondition,
+	api.Reason_REASON_USED_UP:       codes.FailedPrecondition,
+	api.Reason_REASON_EXISTS:        codes.AlreadyExists,
+}
+
+// refusal is the gRPC error for err: its code, its reason, whether the request
+// may have been applied, and what to do next. What nobody foresaw becomes
+// Internal with a plain message; its detail is for the log.
+func (s *API) refusal(err error) error {
+	for _, m := range meanings {
+		if !errors.Is(err, m.err) {
+			continue
+		}
+		text := err.Error()
+		if m.next != "" {
+			text += "; " + m.next
+		}
+		return refusal(m.code, m.reason, errors.Is(err, session.ErrUnknown), text)
+	}
+	s.log.Error("request failed", "error", err)
+	return refusal(codes.Internal, api.Reason_REASON_UNSPECIFIED, true, "internal error; the agent's log has it")
+}
+
+// refused is the gRPC error for an answer that says no.
+func refused(why api.Reason, detail string) error {
+	code, ok := reasonCodes[why]
+	if !ok {
+		code = codes.Internal
+	}
+	return refusal(code, why, false, detail)
+}
+
+func refusal(code codes.Code, why api.Reason, unknown bool, text string) error {
+	applied := "no"
+	if unknown {
+		applied = "unknown"
+	}
+	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{
+		Reason:   why.String()[len("REASON_"):],
+		Domain:   ErrorDomain,
+		Metadata: map[string]string{"applied": applied},
+	})
+	if err != nil {
+		return status.Error(code, text) // a detail that cannot be packed is left out
+	}
+	return st.Err()
+}

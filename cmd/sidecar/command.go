@@ -1,0 +1,225 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/raftlock/raftlock/agent/daemon"
+)
+
+const (
+	envPrefix = "RAFTLOCK_"
+
+	formatText = "text"
+	formatJSON = "json"
+)
+
+// flags are the command line as given.
+type flags struct {
+	opt       daemon.Options
+	devDir    string
+	logLevel  string
+	logFormat string
+}
+
+// newCommand makes the command; lookup reads the environment.
+func newCommand(lookup func(string) (string, bool)) *cobra.Command {
+	f := &flags{opt: daemon.DefaultOptions()}
+	cmd := &cobra.Command{
+		Use:   "raftlock-sidecar",
+		Short: "The RaftLock agent of one host",
+		Long: `raftlock-sidecar is the RaftLock agent of one host. Applications on this host
+ask it for locks at a Unix socket; five of the agents keep the state in a Raft
+log, the others forward.
+
+Every flag can be given as a variable too: --data-dir as RAFTLOCK_DATA_DIR. A
+flag counts more than its variable; lists are separated by commas.
+
+It stops in order on SIGINT or SIGTERM; a second signal kills it. The locks of
+living processes stay held: they go on with the next start.`,
+		Example: `  # One host, to try it out:
+  raftlock-sidecar --dev
+
+  # One of five voters on a trusted network:
+  raftlock-sidecar --name a --bind 10.0.0.1 --insecure-plaintext \
+      --join 10.0.0.2 --join 10.0.0.3 --expect 5`,
+		Args:          cobra.NoArgs,
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), lookup); err != nil {
+				return err
+			}
+			return f.run(cmd)
+		},
+	}
+	f.register(cmd.Flags())
+	for flag, words := range map[string][]string{
+		"role":       {daemon.RoleAuto, daemon.RoleForwarder},
+		"expect":     {"1", "3", "5"},
+		"log-level":  {"debug", "info", "warn", "error"},
+		"log-format": {formatText, formatJSON},
+	} {
+		// It fails only for a flag that does not exist, which a test would see.
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+	return cmd
+}
+
+func (f *flags) register(s *pflag.FlagSet) {
+	o := &f.opt
+	s.SortFlags = false
+	s.StringVar(&o.Name, "name", o.Name, "this agent's name, unique among the agents")
+	s.StringVar(&o.DataDir, "data-dir", o.DataDir, "directory of this agent's own state; an emptied one makes a new server")
+	s.StringVar(&o.Socket, "socket", o.Socket, "application socket")
+	s.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "group, by name or number, that may use the application socket (default: this process's)")
+	s.StringVar(&o.AdminSocket, "admin-socket", o.AdminSocket, "administrator's socket, mode 0600")
+	s.StringVar(&o.Bind, "bind", o.Bind, "IP that peers and gossip listen on")
+	s.StringVar(&o.Advertise, "advertise", o.Advertise, "IP that other agents reach this one at (default: --bind)")
+	s.IntVar(&o.GossipPort, "gossip-port", o.GossipPort, "UDP and TCP port of gossip")
+	s.IntVar(&o.PeerPort, "peer-port", o.PeerPort, "TCP port of Raft and of links between agents")
+	s.StringSliceVar(&o.Join, "join", o.Join, "host or host:port of another agent's gossip; repeatable, tried for ever")
+	s.IntVar(&o.Expect, "expect", o.Expect, "voters of a first start: 1, 3 or 5, the same on every agent")
+	s.StringSliceVar(&o.Initial, "initial", o.Initial, "names of the agents of a first start, the same on every agent (default: whichever are found first)")
+	s.StringVar(&o.Role, "role", o.Role, "auto: may become a voter; forwarder: never does")
+	s.BoolVar(&o.InsecurePlaintext, "insecure-plaintext", o.InsecurePlaintext, "allow --bind beyond loopback without encryption: whoever reaches the ports is believed")
+	s.StringVar(&o.HTTP, "http", o.HTTP, "loopback host:port of /healthz, /readyz and /cluster/info (default: none)")
+	s.DurationVar(&o.HeartbeatInterval, "heartbeat-interval", o.HeartbeatInterval, "how often a Raft leader is heard of; ten missed make a follower stand. Sets Raft's HeartbeatTimeout to ten times this")
+	s.DurationVar(&o.ElectionTimeout, "election-timeout", o.ElectionTimeout, "how long a Raft candidate waits for votes; at least ten times --heartbeat-interval. Sets Raft's ElectionTimeout")
+	s.DurationVar(&o.SnapshotInterval, "snapshot-interval", o.SnapshotInterval, "how often a voter looks whether a snapshot is due. Sets Raft's SnapshotInterval")
+	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	s.StringVar(&f.logFormat, "log-format", formatText, "text or json")
+	s.BoolVar(&o.Dev, "dev", false, "one host alone, on loopback, with --expect 1; state is kept under --dev-dir")
+	s.StringVar(&f.devDir, "dev-dir", "", "with --dev: directory of data and sockets (default: raftlock-dev in the user's state folder)")
+}
+
+// fromEnvironment sets every flag that was not given from its variable.
+func fromEnvironment(s *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var errs []error
+	s.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		name := variable(f.Name)
+		value, ok := lookup(name)
+		if !ok || value == "" {
+			return
+		}
+		if err := s.Set(f.Name, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%q: %w", name, value, err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func variable(flag string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func (f *flags) run(cmd *cobra.Command) error {
+	opt, err := f.options(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	log, err := f.logger(cmd.ErrOrStderr())
+	if err := errors.Join(err, opt.Validate()); err != nil {
+		return err
+	}
+	opt.Log, opt.Version = log, version()
+	d, err := daemon.Open(opt)
+	if err != nil {
+		return err
+	}
+	if opt.Dev {
+		next(cmd.OutOrStdout(), opt)
+	}
+	return d.Run(cmd.Context())
+}
+
+// options are the given ones; with --dev its defaults take the place of what
+// was not given.
+func (f *flags) options(s *pflag.FlagSet) (daemon.Options, error) {
+	if !f.opt.Dev {
+		if f.devDir != "" {
+			return f.opt, errors.New("--dev-dir is for --dev: give --data-dir and --socket, or --dev")
+		}
+		return f.opt, nil
+	}
+	dir, err := f.dev()
+	if err != nil {
+		return f.opt, err
+	}
+	opt, dev := f.opt, daemon.DevOptions(dir)
+	for _, d := range []struct {
+		flag string
+		set  func()
+	}{
+		{"data-dir", func() { opt.DataDir = dev.DataDir }},
+		{"socket", func() { opt.Socket = dev.Socket }},
+		{"admin-socket", func() { opt.AdminSocket = dev.AdminSocket }},
+		{"expect", func() { opt.Expect = dev.Expect }},
+	} {
+		if !s.Changed(d.flag) {
+			d.set()
+		}
+	}
+	return opt, os.MkdirAll(dir, 0o700)
+}
+
+func (f *flags) dev() (string, error) {
+	if f.devDir != "" {
+		return filepath.Abs(f.devDir)
+	}
+	if state := os.Getenv("XDG_STATE_HOME"); state != "" {
+		return filepath.Join(state, "raftlock-dev"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no home folder (%w): give --dev-dir", err)
+	}
+	return filepath.Join(home, ".local", "state", "raftlock-dev"), nil
+}
+
+func (f *flags) logger(to io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	err := level.UnmarshalText([]byte(f.logLevel))
+	if err != nil {
+		err = fmt.Errorf("--log-level %q: give debug, info, warn or error", f.logLevel)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case formatText:
+		return slog.New(slog.NewTextHandler(to, o)), err
+	case formatJSON:
+		return slog.New(slog.NewJSONHandler(to, o)), err
+	}
+	return nil, errors.Join(err, fmt.Errorf("--log-format %q: give text or json", f.logFormat))
+}
+
+// next tells who tries it out what to type.
+func next(w io.Writer, o daemon.Options) {
+	tool := "raftlock"
+	if exe, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(exe), "raftlock")
+		if _, err := os.Stat(beside); err == nil {
+			tool = beside
+		}
+	}
+	_, _ = fmt.Fprintf(w, `A RaftLock of one host. Its socket: %s
+Its state is kept in %s. In another terminal, type:
+
+  export RAFTLOCK_SOCKET=%s
+  %s run hello -- sh -c 'echo "holding with token $RAFTLOCK_TOKEN"; sleep 20'
+  %s get hello
+
+`, o.Socket, o.DataDir, o.Socket, tool, tool)
+}
