@@ -77,6 +77,13 @@ func (r *RawApp) SendOpen(seq uint64, ttl time.Duration) {
 	}}})
 }
 
+// SendJoin joins another scripted application's session.
+func (r *RawApp) SendJoin(of *RawApp) {
+	r.Send(&api.SessionRequest{Request: &api.SessionRequest_Join{Join: &api.Join{
+		Session: of.id[:], Secret: of.secret[:], ClockNanos: r.clock(),
+	}}})
+}
+
 func (r *RawApp) SendBeat() {
 	r.Send(&api.SessionRequest{Request: &api.SessionRequest_Beat{Beat: &api.Beat{ClockNanos: r.clock()}}})
 }
