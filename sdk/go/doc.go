@@ -37,8 +37,20 @@
 //
 // A Session owns three, and Close waits for all of them: run (dials, sends,
 // beats), one reader for each stream, which run waits for, and watch (marks
-// holds as lost when their V passes and logs it). No callback is ever called
-// but the logger, never with the session's mutex held. A Client owns nothing.
+// holds as lost when their V passes and logs it). A Member owns two, and its
+// Close waits for them: run and a reader for each stream. No callback is ever
+// called but the logger, never with a mutex held. A Client owns none; those of
+// the connection that reads share are gRPC's, and Client.Close ends them.
+//
+// # Reading, and joining
+//
+// Client.Get, List, Locks and Status read; by default what they tell was true
+// when it was read, which is not to say that it still is. A decision to write
+// belongs to a handle and its token, never to a read.
+//
+// A further process of the host joins a session by its Pass: what it does is
+// then part of what the locks of the session protect, and the session ends at
+// once only when all of its processes are gone.
 //
 // What any SDK must do is listed in sdk/DUTIES.md; each line names its test.
 package raftlock

@@ -1,10 +1,12 @@
 package raftlock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
@@ -180,6 +182,12 @@ func FromStatus(err error) error {
 		return &Error{Applied: AppliedUnknown, cause: err}
 	}
 	e := &Error{Detail: status.Convert(err).Message(), Applied: AppliedUnknown}
+	switch status.Code(err) {
+	case codes.DeadlineExceeded:
+		e.cause = context.DeadlineExceeded
+	case codes.Canceled:
+		e.cause = context.Canceled
+	}
 	if info.GetMetadata()["applied"] == string(AppliedNo) {
 		e.Applied = AppliedNo
 	}

@@ -67,7 +67,9 @@ func WithMetadata(m map[string]string) LockOption {
 // Lock takes the lock, waiting for its turn until ctx ends. The place in the
 // queue survives broken streams, agents and leaders. If ctx ends first, the
 // error is ctx's too, and whatever became of the request is undone behind the
-// caller's back. Other errors: ErrInvalid, ErrDenied, ErrLimit, ErrQueueFull,
+// caller's back. It is ErrNoQuorum or ErrNoLeader as well if the agent had told
+// that it reaches nobody who could answer; AppliedNo then means that the
+// request never left this process. Other errors: ErrInvalid, ErrDenied, ErrLimit, ErrQueueFull,
 // ErrSessionEnded; ErrLost if the grant came too late to be used (safe to
 // repeat).
 func (s *Session) Lock(ctx context.Context, name string, opts ...LockOption) (*Lock, error) {
@@ -142,9 +144,13 @@ func (s *Session) obtained(ctx context.Context, l *Lock) error {
 	case lockOver:
 		return l.err
 	}
-	err := &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: AppliedUnknown, cause: s.obstacleLocked(ctx.Err())}
 	c := s.calls[l.seq]
-	if c != nil && !c.sent {
+	err := s.givenUpLocked("", AppliedUnknown, ctx.Err())
+	switch {
+	case c == nil:
+		// It was answered, and waited: what the agent reaches now is not why.
+		err = givenUp(raftlockv1.Reason_REASON_OK, AppliedUnknown, s.obstacleLocked(ctx.Err()))
+	case !c.sent:
 		err.Applied = AppliedNo
 	}
 	s.fail(l, err)
@@ -292,7 +298,7 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	case <-c.done:
 		return l.explained(c.err)
 	case <-ctx.Done():
-		return l.explained(&Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: AppliedUnknown, cause: s.obstacle(ctx.Err())})
+		return l.explained(s.givenUp("", AppliedUnknown, ctx.Err()))
 	}
 }
 

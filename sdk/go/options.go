@@ -30,6 +30,8 @@ type config struct {
 	rand   io.Reader
 	log    *slog.Logger
 	getpid func() int
+
+	leaseOnExit bool
 }
 
 // Option changes a default of Dial or NewSession. Given to Client.Session it
@@ -55,6 +57,16 @@ func WithClock(clock func() time.Duration) Option { return func(c *config) { c.c
 // process that fell silent. Default DefaultTTL, least TTLMin; below an election
 // (2 to 3 s) locks do not survive a leader's crash.
 func WithTTL(ttl time.Duration) Option { return func(c *config) { c.ttl = ttl } }
+
+// WithLeaseOnExit lets the session's lease run out when the process exits,
+// instead of ending the session at that instant. By default a lock is free
+// milliseconds after its holder died, and that makes stale work by others more
+// likely, not less: what the dead process had sent to another system (a query
+// under way, a request in a proxy, a child that goes on) may still arrive when
+// the next holder has begun. The lease gives it up to one TTL to drain; the next
+// holder waits as long. Either way only the token, checked by that system, tells
+// late work from new. Close still ends the session at once.
+func WithLeaseOnExit() Option { return func(c *config) { c.leaseOnExit = true } }
 
 // WithRand replaces crypto/rand as the source of session ids, secrets and
 // jitter. Two sessions must never read the same.

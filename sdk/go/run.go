@@ -3,11 +3,13 @@ package raftlock
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/internal/mutant"
 )
 
 const (
@@ -77,7 +79,46 @@ func (c *config) jitter(upper time.Duration) time.Duration {
 // serve uses one stream until it breaks or ctx ends. It returns after its
 // reader has.
 func (s *Session) serve(ctx context.Context, st Stream) error {
-	return useStream(ctx, st, s.read, s.transmit)
+	return useStream(ctx, &endingStream{Stream: st, session: s}, s.read, s.transmit)
+}
+
+// endingStream ends a session that is bound to its stream before the stream is
+// given up: once that is closed, somebody else may be granted its locks.
+type endingStream struct {
+	Stream
+	session *Session
+}
+
+func (st *endingStream) Recv() (*raftlockv1.SessionResponse, error) {
+	resp, err := st.Stream.Recv()
+	if err != nil {
+		st.session.unbound(err)
+	}
+	return resp, err
+}
+
+func (st *endingStream) Send(msg *request) error {
+	err := st.Stream.Send(msg)
+	if err != nil {
+		st.session.unbound(err)
+	}
+	return err
+}
+
+func (st *endingStream) Close() error {
+	st.session.unbound(errClosedHere)
+	return st.Stream.Close()
+}
+
+var errClosedHere = errors.New("closed here")
+
+// unbound ends the session if its stream was all that kept it.
+func (s *Session) unbound(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bound && !s.closing && !mutant.On("sdk-stream-bound") {
+		s.finish(fmt.Errorf("its stream is over, and it was bound to that: %w", err))
+	}
 }
 
 // useStream runs transmit here and read in a goroutine until the stream breaks
@@ -140,13 +181,15 @@ func (s *Session) greeting() *request {
 	defer s.mu.Unlock()
 	s.stream++
 	s.phase, s.out, s.named = phaseAttaching, nil, nil
+	s.reach = raftlockv1.Reason_REASON_UNSPECIFIED // a new stream's agent tells first thing
 	if !s.resume {
 		if s.greeter == 0 {
 			s.seq++
 			s.greeter = s.seq
 		}
 		return s.stamped(&request{Request: &raftlockv1.SessionRequest_Open{Open: &raftlockv1.Open{
-			Session: s.id, Secret: s.secret, Seq: s.greeter, TtlNanos: uint64(s.cfg.ttl)}}})
+			Session: s.id, Secret: s.secret, Seq: s.greeter, TtlNanos: uint64(s.cfg.ttl),
+			LeaseOnExit: s.cfg.leaseOnExit}}})
 	}
 	s.acks.add(s.greeter)
 	s.seq++

@@ -83,11 +83,13 @@ type Session struct {
 	// something blocks, sends or logs.
 	mu           sync.Mutex
 	phase        phase
-	stream       uint64 // number of the current or last stream, from 1
-	attempt      int    // dials since the last Attached
-	downErr      error  // why there is no stream
-	resume       bool   // Open was answered: say Resume
-	attachedOnce bool   // opened is closed
+	stream       uint64            // number of the current or last stream, from 1
+	attempt      int               // dials since the last Attached
+	downErr      error             // why there is no stream
+	resume       bool              // Open was answered: say Resume
+	attachedOnce bool              // opened is closed
+	bound        bool              // the end of the stream ends the session
+	reach        raftlockv1.Reason // as this stream's agent told last
 	greeted      time.Duration
 	greeter      uint64 // the sequence of the Open or Resume in flight
 	lastBeat     time.Duration
@@ -112,8 +114,9 @@ type Session struct {
 
 // Session opens a session. Until ctx ends it waits for the agent to be there
 // and for the cluster to answer; then the error names the socket and the last
-// obstacle. Errors: ErrDenied, ErrLimit, ErrInvalid, ErrClock, ctx's. A session
-// whose opening failed may live on in the cluster for one TTL; it holds nothing.
+// obstacle, and is ErrNoQuorum or ErrNoLeader too where the agent told so.
+// Errors: ErrDenied, ErrLimit, ErrInvalid, ErrClock, ctx's. A session whose
+// opening failed may live on in the cluster for one TTL; it holds nothing.
 func (c *Client) Session(ctx context.Context, opts ...Option) (*Session, error) {
 	cfg, err := c.cfg.with(opts)
 	if err != nil {
@@ -155,7 +158,7 @@ func (s *Session) awaitOpen(ctx context.Context) error {
 	case <-s.done:
 		return fmt.Errorf("open a session with %s: %w", s.cfg.where(), s.Err())
 	case <-ctx.Done():
-		return fmt.Errorf("open a session with %s: %w", s.cfg.where(), s.obstacle(ctx.Err()))
+		return fmt.Errorf("open a session with %s: %w", s.cfg.where(), s.unopened(ctx.Err()))
 	}
 	s.mu.Lock()
 	refusal := s.refusal
@@ -168,13 +171,30 @@ func (s *Session) awaitOpen(ctx context.Context) error {
 	return fmt.Errorf("open a session with %s: %w", s.cfg.where(), refusal)
 }
 
-// obstacle adds to a context's error what stood in the way.
-func (s *Session) obstacle(err error) error {
+func (s *Session) unopened(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.obstacleLocked(err)
+	applied := AppliedUnknown
+	if s.stream == 0 {
+		applied = AppliedNo // no stream was ever there to ask on
+	}
+	return s.givenUpLocked("", applied, err)
 }
 
+// givenUp is what a call fails with whose context ended before its answer.
+func (s *Session) givenUp(detail string, applied Applied, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.givenUpLocked(detail, applied, err)
+}
+
+func (s *Session) givenUpLocked(detail string, applied Applied, err error) *Error {
+	e := givenUp(s.reach, applied, s.obstacleLocked(err))
+	e.Detail = detail
+	return e
+}
+
+// obstacleLocked adds to a context's error what stood in the way.
 func (s *Session) obstacleLocked(err error) error {
 	if s.downErr == nil || s.phase == phaseReady {
 		return err
@@ -209,6 +229,16 @@ func (s *Session) Deadline() time.Duration {
 	return s.v
 }
 
+// StreamBound reports that the agent cannot watch this process (an old kernel,
+// or another PID namespace on one), so that the end of the session's stream
+// ends the session: an agent's restart loses every lock. False before the agent
+// told.
+func (s *Session) StreamBound() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bound
+}
+
 // Close ends the session: every lock is given back and every wait left, in one
 // step. It returns when that is applied, or when ctx ends; then the lease runs
 // out by itself, and the error says so. A ctx that is over already is replaced
@@ -236,8 +266,7 @@ func (s *Session) Close(ctx context.Context) error {
 	select {
 	case <-s.done:
 	case <-ctx.Done():
-		err = &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: AppliedUnknown,
-			Detail: "close session: it ends with its lease", cause: s.obstacle(ctx.Err())}
+		err = s.givenUp("close session: it ends with its lease", AppliedUnknown, ctx.Err())
 	}
 	s.stop()
 	s.working.Wait()

@@ -32,6 +32,8 @@ func (s *Session) take(resp *raftlockv1.SessionResponse) error {
 		s.leased(r.Lease, now)
 	case *raftlockv1.SessionResponse_Reconciled:
 		s.reconciled(r.Reconciled, now)
+	case *raftlockv1.SessionResponse_Reach:
+		s.reach = r.Reach.GetReason()
 	case *raftlockv1.SessionResponse_Ended:
 		s.finish(refused(r.Ended.GetReason(), ""))
 		return s.err
@@ -53,6 +55,7 @@ func (s *Session) attached(a *raftlockv1.Attached, now time.Duration) error {
 	s.attempt, s.downErr = 0, nil
 	opening, first := !s.resume, !s.attachedOnce
 	s.resume, s.attachedOnce = true, true
+	s.bound = a.GetStreamBound()
 	s.ttl.told(reading(a.GetTtlNanos()))
 	if clock := reading(a.GetClockNanos()); clock < s.greeted || clock > now {
 		err := fmt.Errorf("%w: asked at %v, answered at %v by the agent's, %v by ours", ErrClock, s.greeted, clock, now)

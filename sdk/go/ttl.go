@@ -91,8 +91,7 @@ func (s *Session) SetTTL(ctx context.Context, ttl time.Duration) error {
 	case <-c.done:
 		return c.err
 	case <-ctx.Done():
-		return &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Detail: "set TTL",
-			Applied: AppliedUnknown, cause: s.obstacle(ctx.Err())}
+		return s.givenUp("set TTL", AppliedUnknown, ctx.Err())
 	}
 }
 
@@ -119,8 +118,7 @@ func (s *Session) tryAskTTL(ctx context.Context, ttl time.Duration) (c, busy *ca
 		return nil, nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, nil, &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Detail: "set TTL",
-			Applied: AppliedNo, cause: s.obstacleLocked(ctx.Err())}
+		return nil, nil, s.givenUpLocked("set TTL", AppliedNo, ctx.Err())
 	}
 	if s.ttlCall != nil {
 		return nil, s.ttlCall, nil
