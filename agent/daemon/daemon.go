@@ -137,7 +137,9 @@ func (d *Daemon) openAgent() error {
 	}
 	cfg.Consensus.HeartbeatTimeout = heartbeatsMissed * d.opt.HeartbeatInterval
 	cfg.Consensus.ElectionTimeout = d.opt.ElectionTimeout
-	cfg.Consensus.LeaderLease = cfg.Consensus.HeartbeatTimeout / 2
+	// Nothing is proven by it, so it may be as long as Raft allows: a leader on
+	// a busy host that gave up sooner would only cost an election.
+	cfg.Consensus.LeaderLease = cfg.Consensus.HeartbeatTimeout
 	cfg.Consensus.CommitTimeout = d.opt.HeartbeatInterval / 2
 	cfg.Consensus.SnapshotInterval = d.opt.SnapshotInterval
 	cfg.Consensus.ApplyBound = max(cfg.Consensus.ApplyBound, 3*(cfg.Consensus.HeartbeatTimeout+cfg.Consensus.ElectionTimeout))

@@ -64,7 +64,7 @@ var files = sync.OnceValues(func() ([]string, error) {
 		}
 		rel = filepath.ToSlash(rel)
 		if entry.IsDir() {
-			if slices.Contains([]string{".git", ".bin", ".cache", "dist"}, rel) {
+			if slices.Contains([]string{".git", ".bin", ".cache", "bin", "dist"}, rel) {
 				return fs.SkipDir
 			}
 			return nil
