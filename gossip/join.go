@@ -19,7 +19,8 @@ const complaintEvery = time.Minute
 // and dials only addresses that it once saw.
 type joiner struct {
 	pool *Pool
-	serf *serf.Serf
+	// dial is Serf's Join of one ip:port.
+	dial func(address string) error
 	// rand spreads agents that lost sight of each other at one instant. It is
 	// drawn from the incarnation, which is random.
 	rand       *rand.Rand
@@ -38,7 +39,18 @@ func (p *Pool) join(ctx context.Context, s *serf.Serf) {
 	if len(p.targets) == 0 {
 		return
 	}
-	j := &joiner{pool: p, serf: s, rand: rand.New(rand.NewPCG(p.cfg.Incarnation, 0))}
+	j := newJoiner(p, func(address string) error {
+		_, err := s.Join([]string{address}, true)
+		return err
+	})
+	j.run(ctx)
+}
+
+func newJoiner(p *Pool, dial func(string) error) *joiner {
+	return &joiner{pool: p, dial: dial, rand: rand.New(rand.NewPCG(p.cfg.Incarnation, 0))}
+}
+
+func (j *joiner) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l := j.look(ctx)
 		err := j.try(ctx, l)
@@ -80,7 +92,7 @@ func (j *joiner) try(ctx context.Context, l look) error {
 		if j.pool.view.Load().reachable[at] {
 			continue // one that was just joined knew it
 		}
-		if _, failed := j.serf.Join([]string{at.String()}, true); failed != nil {
+		if failed := j.dial(at.String()); failed != nil {
 			j.pool.log.Debug("join target does not answer", slog.String(keyAddress, at.String()), slog.Any(keyError, failed))
 			err = failed
 		}
