@@ -100,6 +100,8 @@ func CheckQuestion(q *linkpb.Question) error {
 		if q.Founding.GetFounding() != nil {
 			return nil
 		}
+	case *linkpb.Question_Members:
+		return present(q.Members, "question")
 	}
 	return fmt.Errorf("%w: nothing in a question", ErrInvalid)
 }

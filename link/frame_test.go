@@ -45,6 +45,8 @@ func TestCheck(t *testing.T) {
 		"nil question":           {CheckQuestion(nil), false},
 		"question":               {CheckQuestion(question()), true},
 		"question of long name":  {CheckQuestion(&linkpb.Question{From: string(make([]byte, 256))}), false},
+		"members":                {CheckQuestion(&linkpb.Question{Question: &linkpb.Question_Members{Members: &linkpb.Members{}}}), true},
+		"members of nothing":     {CheckQuestion(&linkpb.Question{Question: &linkpb.Question_Members{}}), false},
 		"founding of nothing":    {CheckQuestion(&linkpb.Question{Question: &linkpb.Question_Founding{Founding: &linkpb.Founding{}}}), false},
 		"founding":               {CheckQuestion(&linkpb.Question{Question: &linkpb.Question_Founding{Founding: &linkpb.Founding{Founding: &linkpb.Founding_Start{}}}}), true},
 		"nil hello":              {CheckHello(nil), false},
