@@ -72,12 +72,17 @@ func listenAt(c Config) (_ *claim, _ *net.UnixListener, err error) {
 // listen needs the lock. The socket gets owner and mode under another name, so
 // that whoever finds it under its own is meant to.
 func (k *claim) listen(mode os.FileMode, gid int) (_ *net.UnixListener, err error) {
-	if err := replaceable(k.path); err != nil {
+	switch there, err := isSocket(k.path); {
+	case err != nil:
 		return nil, err
+	case there:
+		if err := unused(k.path); err != nil {
+			return nil, err
+		}
 	}
 	// A fixed name is enough under the lock; a leftover is a crash's.
 	fresh := k.path + ".new"
-	if err := replaceable(fresh); err != nil {
+	if _, err := isSocket(fresh); err != nil {
 		return nil, fmt.Errorf("%q: %w", fresh, err)
 	}
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -143,25 +148,26 @@ func bindable(path string) (name string, done func(), err error) {
 	return name, func() { _ = dir.Close() }, nil
 }
 
-// replaceable reports whether path is free, or a socket that nobody listens on.
-func replaceable(path string) error {
+// isSocket reports whether there is a socket at path; an error if there is
+// something else.
+func isSocket(path string) (bool, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return ErrNotSocket
+		return false, ErrNotSocket
 	}
-	// The lock says that no agent is there; this asks for everybody else.
-	name, done, err := bindable(path)
-	if err != nil {
-		return err
-	}
-	defer done()
-	conn, err := net.DialTimeout("unix", name, time.Second)
+	return true, nil
+}
+
+// unused reports whether nobody listens at path: the lock says that no agent
+// does; this asks for everybody else.
+func unused(path string) error {
+	conn, err := net.DialTimeout("unix", path, time.Second)
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, fs.ErrNotExist), mutant.On("uds-dial"):
 		return nil

@@ -149,8 +149,8 @@ func (k *Kernel) peerOfSocket(socket int, e *exits) (*Peer, error) {
 		p.exit = e.gone()
 		return p, nil
 	case errors.Is(err, errUnwatched):
-		p.StartTicks = k.readStart(p.PID)
-		return p, nil
+		p.StartTicks, err = k.readStart(p.PID)
+		return p, err
 	case err != nil:
 		return nil, err
 	}
@@ -159,7 +159,11 @@ func (k *Kernel) peerOfSocket(socket int, e *exits) (*Peer, error) {
 	}
 	// In this order: while the pidfd says that the process lives, its number
 	// cannot have gone to another.
-	ticks := k.readStart(p.PID)
+	ticks, err := k.readStart(p.PID)
+	if err != nil {
+		_ = unix.Close(pidfd)
+		return nil, err
+	}
 	if !exited(pidfd) {
 		p.StartTicks = ticks
 	}
@@ -195,7 +199,10 @@ func (k *Kernel) openPeer(socket int, p *Peer) (int, error) {
 // openNumber opens a pidfd by number. The number must not pass to another
 // process meanwhile, so its start time is compared.
 func (k *Kernel) openNumber(pid int32) (int, error) {
-	before := k.readStart(pid)
+	before, err := k.readStart(pid)
+	if err != nil {
+		return -1, err
+	}
 	fd, err := k.pidfdOpen(int(pid))
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
@@ -206,36 +213,40 @@ func (k *Kernel) openNumber(pid int32) (int, error) {
 	case err != nil:
 		return -1, err
 	}
-	after := k.readStart(pid)
-	if exited(fd) {
-		// As good as any: the first process under the number exited as well.
-		return fd, nil
+	after, err := k.readStart(pid)
+	switch {
+	case err == nil && exited(fd):
+		// Whichever process it is, the one that connected is gone as well.
+	case err == nil && (before == 0 || after == 0):
+		err = errUnwatched
+	case err == nil && before != after && !mutant.On("uds-number-reused"):
+		err = errGone
 	}
-	if before != after && !mutant.On("uds-number-reused") {
+	if err != nil {
 		_ = unix.Close(fd)
-		return -1, errGone
-	}
-	if after == 0 {
-		_ = unix.Close(fd)
-		return -1, errUnwatched
+		return -1, err
 	}
 	return fd, nil
 }
 
-// readStart is 0 where the start time cannot be read.
-func (k *Kernel) readStart(pid int32) uint64 {
+// readStart is 0 where the start time is not told; an error says that there is
+// no room to ask.
+func (k *Kernel) readStart(pid int32) (uint64, error) {
 	if pid == 0 {
-		return 0
+		return 0, nil
 	}
 	line, err := k.stat(pid)
+	if outOfRoom(err) {
+		return 0, err
+	}
 	if err != nil {
-		return 0
+		return 0, nil
 	}
 	ticks, err := parseStat(line)
 	if err != nil {
-		return 0
+		return 0, nil
 	}
-	return ticks
+	return ticks, nil
 }
 
 func inodeOf(fd int) uint64 {
