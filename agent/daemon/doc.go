@@ -1,9 +1,10 @@
 // Package daemon is one agent on a real host: it gives [agent.Agent] its disk,
 // its peer port, its gossip and its sockets, and owns their lifetimes.
 //
-// It promises that [Open] either takes all that the agent needs (data
-// directory, ports, sockets) or nothing, with an error that says what to
+// It promises that [Open] either takes what the agent needs (data directory,
+// peer port, sockets, HTTP port) or nothing, with an error that says what to
 // change; and that [Daemon.Run] returns after everything it started has ended.
+// Gossip alone takes its port in Run, which fails at once where it cannot.
 // It holds no rule of locks, leases or elections: those are its parts'.
 //
 // Stopping is ordered. A leader hands leadership over first, so that others
