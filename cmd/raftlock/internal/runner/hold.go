@@ -1,0 +1,277 @@
+package runner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	raftlock "github.com/raftlock/raftlock/sdk/go"
+)
+
+// lookMax is the longest pause between two looks at the clock. A timer stands
+// still while the host sleeps, the deadline does not.
+const lookMax = 100 * time.Millisecond
+
+var (
+	errNear    = errors.New("the lock was not renewed in time")
+	errRevoked = errors.New("the lock was revoked")
+	errGone    = errors.New("the lock was lost")
+	errUndead  = errors.New("processes of the command were killed and do not end")
+)
+
+// holding is one hold with its command. Only hold's goroutine touches it.
+type holding struct {
+	*run
+	session *raftlock.Session
+	lock    *raftlock.Lock
+	child   *child
+	tty     *terminal
+
+	cause    error         // why the command was told to stop, if it was us
+	killAt   time.Duration // when what is left is killed
+	killed   bool
+	undead   bool          // a person was told that they do not end
+	frozen   time.Duration // of a revoked hold: the deadline as it was
+	cleared  bool          // the command was let go
+	running  bool          // the shim is done
+	ended    bool          // the command is gone
+	paused   bool          // somebody forwarded a TSTP: leave it stopped
+	refused  bool          // a person was told about Ctrl-Z
+	deferred []syscall.Signal
+}
+
+// hold runs the command while the lock is held, and returns when nothing of its
+// group is left.
+func (r *run) hold(session *raftlock.Session, lock *raftlock.Lock) (int, error) {
+	token, err := lock.Token()
+	if err != nil {
+		return ExitLost, fmt.Errorf("%w; the command was not started", err)
+	}
+	h := &holding{run: r, session: session, lock: lock, tty: terminalOf(r.cfg.Stdin), killAt: math.MaxInt64, frozen: math.MaxInt64}
+	var foreground *terminal
+	if h.tty.ours() {
+		foreground = h.tty
+	}
+	h.child, err = startChild(&r.cfg, h.environ(token), foreground)
+	if err != nil {
+		return ExitNotRunnable, err
+	}
+	h.order(briefing{Pass: session.Pass().Encode(), Socket: r.cfg.Socket, TTL: r.cfg.TTL})
+	undead := h.watch()
+	h.tty.takeBack(h.child.pid)
+	_ = h.child.orders.Close()
+	if undead == nil { // else the keeper would be waited for as long as they
+		h.child.working.Wait()
+	}
+	return h.outcome(undead)
+}
+
+func (h *holding) environ(token uint64) []string {
+	socket := h.cfg.Socket
+	if path, err := filepath.Abs(socket); err == nil {
+		socket = path
+	}
+	var env []string
+	for _, v := range h.cfg.Environ {
+		if !strings.HasPrefix(v, "RAFTLOCK_TOKEN=") && !strings.HasPrefix(v, "RAFTLOCK_LOCK=") && !strings.HasPrefix(v, "RAFTLOCK_SOCKET=") {
+			env = append(env, v)
+		}
+	}
+	return append(env, "RAFTLOCK_TOKEN="+strconv.FormatUint(token, 10), "RAFTLOCK_LOCK="+h.cfg.Lock, "RAFTLOCK_SOCKET="+socket)
+}
+
+// order writes a line to the shim. One that is dead tells by its end.
+func (h *holding) order(o any) {
+	line, err := json.Marshal(o)
+	if err == nil {
+		_, err = h.child.orders.Write(append(line, '\n'))
+	}
+	_ = err
+}
+
+// watch looks at the lock and at the command until the group is gone.
+func (h *holding) watch() error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	revoked, lost := h.lock.Revoked(), h.lock.Lost()
+	joined, started, ended := h.child.joined, h.child.started, h.child.ended
+	for {
+		pause, err := h.look()
+		if err != nil {
+			return err
+		}
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case s := <-h.signals:
+			h.forward(s.(syscall.Signal))
+		case <-revoked:
+			revoked = nil
+			h.frozen = h.deadline()
+			h.stop(errRevoked, h.frozen-h.cfg.margin())
+		case <-lost:
+			lost = nil
+			h.stop(errGone, clock())
+		case <-joined:
+			joined = nil
+			h.clear()
+		case <-started:
+			started = nil
+			h.begun()
+		case s := <-h.child.stopped:
+			h.resume(s)
+		case <-ended:
+			ended, h.ended = nil, true
+			h.leftovers()
+		case <-h.child.gone:
+			return nil
+		}
+	}
+}
+
+// look does what the clock asks for and says how long nothing else will be.
+func (h *holding) look() (time.Duration, error) {
+	now := clock()
+	stopAt := h.stopAt()
+	if h.cause == nil && !h.ended && now >= stopAt {
+		h.stop(errNear, stopAt+h.cfg.StopTimeout)
+	}
+	if now >= h.killAt {
+		h.killed = true
+		h.child.signal(syscall.SIGKILL)
+		if late := now >= h.killAt+undeadMax; late && !h.lock.Valid() {
+			return 0, errUndead
+		} else if late && !h.undead {
+			h.undead = true
+			h.tell("%q: %v; the lock is kept", h.cfg.Lock, errUndead)
+		}
+		return min(lookMax, h.cfg.margin()), nil
+	}
+	next := h.killAt
+	if h.cause == nil && !h.ended {
+		next = min(next, stopAt)
+	}
+	return min(max(next-now, 0), lookMax), nil
+}
+
+// stopAt is when the command must be told to stop, if nothing is renewed.
+func (h *holding) stopAt() time.Duration {
+	return h.deadline() - h.cfg.margin() - h.cfg.StopTimeout
+}
+
+// stop tells the group to end, and sets when it is killed. The first cause
+// stays; the time only comes nearer.
+func (h *holding) stop(cause error, killAt time.Duration) {
+	h.killAt = min(h.killAt, killAt)
+	if h.cause != nil || h.ended {
+		return
+	}
+	h.cause = cause
+	h.tell("%q: %v; stopping the command", h.cfg.Lock, cause)
+	h.child.signal(syscall.SIGTERM)
+	// A stopped process takes its SIGTERM when it goes on.
+	h.child.signal(syscall.SIGCONT)
+}
+
+// clear lets the shim execute the command, unless it is too late for it.
+func (h *holding) clear() {
+	if h.cause != nil || !h.lock.Valid() {
+		return
+	}
+	h.cleared = true
+	h.order(clearance{Parent: os.Getpid(), Until: h.stopAt()})
+}
+
+// begun: the shim has become the command, or ended.
+func (h *holding) begun() {
+	h.running = true
+	for _, s := range h.deferred {
+		h.forward(s)
+	}
+	h.deferred = nil
+}
+
+// forward hands a signal to the group. What a shim would not understand waits
+// for the command.
+func (h *holding) forward(s syscall.Signal) {
+	if !h.running && !ends(s) {
+		if len(h.deferred) < signalsMax {
+			h.deferred = append(h.deferred, s)
+		}
+		return
+	}
+	switch s {
+	case syscall.SIGTSTP:
+		h.paused = true
+	case syscall.SIGCONT:
+		h.paused = false
+		// "fg" of a runner that was in the background.
+		if h.tty.ours() {
+			_ = h.tty.give(h.child.pid)
+		}
+	}
+	h.child.signal(s)
+}
+
+// resume undoes a stop that Ctrl-Z made: the shell waits for the runner, which
+// cannot stop without losing the lock, so nobody would get the terminal.
+func (h *holding) resume(s syscall.Signal) {
+	if s != syscall.SIGTSTP || h.paused || h.tty == nil {
+		return
+	}
+	if pgrp, err := h.tty.foreground(); err != nil || pgrp != h.child.pid {
+		return
+	}
+	if !h.refused {
+		h.refused = true
+		h.tell("a command that holds a lock is not suspended")
+	}
+	h.child.signal(syscall.SIGCONT)
+}
+
+// leftovers ends what the command left behind in its group: the lock is not
+// given to others while it runs.
+func (h *holding) leftovers() {
+	h.child.signal(syscall.SIGTERM)
+	h.child.signal(syscall.SIGCONT)
+	h.killAt = min(h.killAt, clock()+h.cfg.StopTimeout, h.deadline()-h.cfg.margin())
+}
+
+// outcome says how it went. A command that ended by itself has its own status,
+// whatever became of the lock while the rest of its group was cleared away.
+func (h *holding) outcome(err error) (int, error) {
+	switch {
+	case err != nil:
+		return ExitLost, fmt.Errorf("%w; look for them with ps -o pid,stat,args --pgroup %d", err, h.child.pid)
+	case h.cause != nil && !h.cleared:
+		return ExitLost, fmt.Errorf("%w; the command was not started", h.cause)
+	case h.cause != nil:
+		how := "stopped"
+		if h.killed {
+			how = "killed"
+		}
+		return ExitLost, fmt.Errorf("%w; the command was %s, look at what it left unfinished", h.cause, how)
+	}
+	return h.child.exitCode(), nil
+}
+
+// deadline is the hold's V. A revoked one's does not move.
+func (h *holding) deadline() time.Duration {
+	return min(h.frozen, deadlineOf(h.session, h.lock))
+}
+
+// deadlineOf asks the handle where it can tell. The session's own deadline is
+// that of every hold that is neither revoked nor fresh from a broken stream.
+func deadlineOf(session *raftlock.Session, lock any) time.Duration {
+	if l, ok := lock.(interface{ Deadline() time.Duration }); ok {
+		return l.Deadline()
+	}
+	return session.Deadline()
+}

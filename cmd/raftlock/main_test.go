@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/raftlock/raftlock/cmd/raftlock/internal/fakeagent"
+)
+
+// TestMain lets this binary be three programs: the tests, raftlock itself (a
+// shim of it too), and the helper that commands under a lock are made of.
+func TestMain(m *testing.M) {
+	if os.Args[0] == "raftlock" {
+		main()
+	}
+	switch os.Getenv("RAFTLOCK_TEST_HELPER") {
+	case "deaf":
+		signal.Ignore(syscall.SIGTERM)
+		tick()
+	case "tick":
+		tick()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// tick says what the clock reads until it is killed.
+func tick() {
+	for {
+		fmt.Println(int64(fakeagent.Clock()))
+	}
+}
+
+// patience bounds every wait in these tests; none waits that long unless it fails.
+const patience = 20 * time.Second
+
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func startAgent(t *testing.T) (*fakeagent.Agent, string) {
+	t.Helper()
+	// Not t.TempDir: a test's name would make the path longer than a socket's.
+	dir, err := os.MkdirTemp("", "rl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "agent.sock")
+	a, err := fakeagent.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	return a, socket
+}
+
+// program is a raftlock process.
+type program struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	lines  *bufio.Reader // of its standard output
+	out    *os.File
+	stderr bytes.Buffer
+}
+
+// start runs the real program in a process of its own.
+func start(t *testing.T, socket string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.CommandContext(patient(t), "/proc/self/exe")}
+	p.cmd.Args = append([]string{"raftlock", "--socket", socket}, args...)
+	p.cmd.Stderr = &p.stderr
+	out, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out, p.lines, p.cmd.Stdout = out, bufio.NewReader(out), write
+	t.Cleanup(func() { _ = out.Close() })
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
+	return p
+}
+
+// line reads the next line of the standard output.
+func (p *program) line() string {
+	p.t.Helper()
+	line, err := p.lines.ReadString('\n')
+	if err != nil {
+		p.t.Fatalf("after %q: %v; stderr: %s", line, err, p.stderr.String())
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+// rest reads until everything that had the output has closed it.
+func (p *program) rest() string {
+	p.t.Helper()
+	if err := p.out.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		p.t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(p.lines); err != nil {
+		p.t.Fatalf("the output stays open: %v; so far %q", err, b.String())
+	}
+	return b.String()
+}
+
+func (p *program) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// exits waits for the end and checks the status.
+func (p *program) exits(want int) {
+	p.t.Helper()
+	_ = p.cmd.Wait()
+	if got := p.cmd.ProcessState.ExitCode(); got != want {
+		p.t.Errorf("exit status %d (%v), want %d; stderr: %s", got, p.cmd.ProcessState, want, p.stderr.String())
+	}
+}
+
+// says checks what the standard error has; after exits.
+func (p *program) says(want string) {
+	p.t.Helper()
+	if !strings.Contains(p.stderr.String(), want) {
+		p.t.Errorf("stderr %q does not say %q", p.stderr.String(), want)
+	}
+}
+
+func await(t *testing.T, a *fakeagent.Agent, event string) {
+	t.Helper()
+	if err := a.Await(patient(t), func(events []string) bool { return slices.Contains(events, event) }); err != nil {
+		t.Fatalf("no %q: %v", event, err)
+	}
+}

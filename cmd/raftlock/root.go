@@ -1,0 +1,104 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/raftlock/raftlock/cmd/raftlock/internal/runner"
+	raftlock "github.com/raftlock/raftlock/sdk/go"
+)
+
+// exitDenied is sysexits.h's EX_NOPERM.
+const exitDenied = 77
+
+const rootLong = `Locks for the processes of many hosts, through the agent on this one.
+
+Exit statuses, unless a verb says otherwise:
+  0    done
+  64   wrong use: the flags, the arguments, a name out of bounds
+  69   no agent reachable on the socket, or it gave no answer
+  75   not now: the lock was not acquired, or there is no quorum; try again
+  76   the lock was lost, and the command stopped
+  77   denied
+  126  the command could not be executed
+  127  the command was not found
+  128+n  signal n ended the command, or the wait for the lock`
+
+// global are the flags of all verbs.
+type global struct {
+	socket  string
+	json    bool
+	timeout time.Duration
+}
+
+func newRoot() *cobra.Command {
+	g := &global{}
+	root := &cobra.Command{
+		Use:   "raftlock",
+		Short: "Distributed locks, freed the instant their holder dies",
+		Long:  rootLong,
+		Example: `  raftlock run nightly-report -- ./report.sh
+  raftlock ls --contested
+  raftlock status`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVar(&g.socket, "socket", cmp.Or(os.Getenv("RAFTLOCK_SOCKET"), raftlock.DefaultSocket),
+		"the agent's socket; also RAFTLOCK_SOCKET")
+	root.AddCommand(newRun(g), newShim(), newGet(g), newLs(g), newStatus(g), newAdmin(), newVersion(g))
+	return root
+}
+
+// reading adds the flags of verbs that read.
+func (g *global) reading(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&g.json, "json", false, "print JSON")
+	cmd.Flags().DurationVar(&g.timeout, "timeout", 5*time.Second, "how long to wait for the agent and a leader")
+	return cmd
+}
+
+// read calls f with a client, within the time-out.
+func (g *global) read(cmd *cobra.Command, f func(context.Context, *raftlock.Client) error) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), g.timeout)
+	defer cancel()
+	client, err := raftlock.Dial(ctx, raftlock.WithSocket(g.socket))
+	if err != nil {
+		return g.explain(err)
+	}
+	defer client.Close()
+	return g.explain(f(ctx, client))
+}
+
+// explain gives a read's error its status and its end.
+func (g *global) explain(err error) error {
+	code, next := runner.ExitNoAgent, fmt.Sprintf("is the agent running (systemctl status raftlock)? Its socket is named by --socket or RAFTLOCK_SOCKET; this was %s", g.socket)
+	var exit *exitError
+	switch {
+	case err == nil, errors.As(err, &exit):
+		return err
+	case errors.Is(err, raftlock.ErrInvalid):
+		code, next = runner.ExitUsage, "change it; repeating is useless"
+	case errors.Is(err, raftlock.ErrDenied):
+		code, next = exitDenied, "ask who administers this host's agent"
+	case errors.Is(err, raftlock.ErrNoQuorum), errors.Is(err, raftlock.ErrNoLeader):
+		code, next = runner.ExitNotAcquired, "look at raftlock status; --stale shows what this agent last knew, where the verb has it"
+	case errors.Is(err, raftlock.ErrRateLimited), errors.Is(err, raftlock.ErrQueueFull):
+		code, next = runner.ExitNotAcquired, "try again later"
+	}
+	return &exitError{code: code, err: fmt.Errorf("%w; %s", err, next)}
+}
+
+// print writes v as indented JSON.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,386 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestRunExitStatus(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script := dir + "/not-executable"
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		args    []string
+		want    int
+		says    string
+		started bool
+	}{
+		{"success", []string{"run", "a", "--", "true"}, 0, "", true},
+		{"the command's own", []string{"run", "a", "--", "sh", "-c", "exit 3"}, 3, "", true},
+		{"a signal", []string{"run", "a", "--", "sh", "-c", "kill -9 $$"}, 137, "", true},
+		{"not found", []string{"run", "a", "--", "no-such-command"}, 127, "PATH", true},
+		{"a path not found", []string{"run", "a", "--", dir + "/nothing"}, 127, "nothing", true},
+		{"not executable", []string{"run", "a", "--", script}, 126, "permission denied", true},
+		{"a folder", []string{"run", "a", "--", dir}, 126, dir, true},
+		{"no dashes", []string{"run", "a", "true"}, 64, "--", false},
+		{"no command", []string{"run", "a", "--"}, 64, "--", false},
+		{"two names", []string{"run", "a", "b", "--", "true"}, 64, "one lock's name", false},
+		{"a flag of nobody's", []string{"run", "--bogus", "a", "--", "true"}, 64, "raftlock help", false},
+		{"a TTL too short", []string{"run", "--ttl", "1ms", "a", "--", "true"}, 64, "raise it", false},
+		{"a stopping time too long", []string{"run", "--stop-timeout", "6s", "a", "--", "true"}, 64, "half the TTL", false},
+		{"try and wait", []string{"run", "--try", "--wait", "1s", "a", "--", "true"}, 64, "leave out --wait", false},
+		{"an impossible name", []string{"run", "a\nb", "--", "true"}, 64, "control characters", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, socket := startAgent(t)
+			p := start(t, socket, c.args...)
+			p.exits(c.want)
+			p.says(c.says)
+			events := a.Events()
+			if c.started && !slices.Equal(tail(events), []string{"release a 1", "end"}) {
+				t.Errorf("not given back: %q", events)
+			}
+		})
+	}
+}
+
+func tail(events []string) []string { return events[max(0, len(events)-2):] }
+
+func TestRunEnvironment(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	a.StrangerTakes("other")
+	p := start(t, socket, "run", "a b", "--", "sh", "-c",
+		`echo "$RAFTLOCK_TOKEN/$RAFTLOCK_LOCK/$RAFTLOCK_SOCKET"; env; cat /proc/$$/cmdline`)
+	if got, want := p.line(), "2/a b/"+socket; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	rest := p.rest()
+	p.exits(0)
+	if strings.Contains(rest, "raftlock1.") {
+		t.Errorf("the pass can be seen by others:\n%s", rest)
+	}
+	if want := []string{"grant other 1", "open", "grant a b 2", "join", "release a b 2", "end"}; !slices.Equal(a.Events(), want) {
+		t.Errorf("events %q, want %q", a.Events(), want)
+	}
+}
+
+func TestRunPassesDescriptorsThrough(t *testing.T) {
+	t.Parallel()
+	const list = "ls /proc/$$/fd; cat <&3"
+	_, socket := startAgent(t)
+	outputs := map[string]string{}
+	for name, argv := range map[string][]string{
+		"direct": {"sh", "-c", list},
+		"run":    {"raftlock", "--socket", socket, "run", "a", "--", "sh", "-c", list},
+	} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := write.WriteString("from three\n"); err != nil {
+			t.Fatal(err)
+		}
+		_ = write.Close()
+		cmd := exec.CommandContext(patient(t), argv[0])
+		if name == "run" {
+			cmd = exec.CommandContext(patient(t), "/proc/self/exe")
+		}
+		cmd.Args, cmd.ExtraFiles = argv, []*os.File{read}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_ = read.Close()
+		outputs[name] = string(out)
+	}
+	if outputs["run"] != outputs["direct"] || !strings.Contains(outputs["run"], "from three") {
+		t.Errorf("got %q, want %q", outputs["run"], outputs["direct"])
+	}
+}
+
+func TestRunForwardsSignals(t *testing.T) {
+	t.Parallel()
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
+		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			_, socket := startAgent(t)
+			// The shell's child is of the group too, and must hear of it.
+			p := start(t, socket, "run", "a", "--", "sh", "-c", fmt.Sprintf(
+				`trap 'echo outer; exit 42' %d; sh -c 'trap "echo inner; exit" %d; echo ready; while :; do sleep 0.01; done'; while :; do sleep 0.01; done`, s, s))
+			if got := p.line(); got != "ready" {
+				t.Fatalf("got %q", got)
+			}
+			p.signal(s)
+			both := []string{p.line(), p.line()}
+			slices.Sort(both)
+			if !slices.Equal(both, []string{"inner", "outer"}) {
+				t.Errorf("heard by %q", both)
+			}
+			p.exits(42)
+		})
+	}
+}
+
+func TestRunStopsAndContinues(t *testing.T) {
+	t.Parallel()
+	_, socket := startAgent(t)
+	p := start(t, socket, "run", "a", "--", "sh", "-c",
+		"trap 'exit 7' USR1; echo $$; while :; do sleep 0.01; done")
+	pid := p.line()
+	p.signal(syscall.SIGTSTP)
+	awaitState(t, pid, "T")
+	p.signal(syscall.SIGUSR1)
+	p.signal(syscall.SIGCONT)
+	p.exits(7)
+}
+
+// awaitState waits until a process is in a state of proc(5).
+func awaitState(t *testing.T, pid, state string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		text, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if fields[0] == state {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %s is %q, not %s", pid, fields[0], state)
+		}
+	}
+}
+
+func TestRunWaitsItsTurn(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	a.StrangerTakes("a")
+	p := start(t, socket, "run", "a", "--", "sh", "-c", "echo $RAFTLOCK_TOKEN")
+	await(t, a, "wait a")
+	a.StrangerLeaves("a")
+	if got := p.line(); got != "2" {
+		t.Errorf("token %s", got)
+	}
+	p.exits(0)
+}
+
+func TestRunIsNotAcquired(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"try", []string{"run", "--try", "a", "--", "echo", "started"}, "lock is held"},
+		{"wait", []string{"run", "--wait", "100ms", "a", "--", "echo", "started"}, "raftlock get"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, socket := startAgent(t)
+			a.StrangerTakes("a")
+			p := start(t, socket, c.args...)
+			if out := p.rest(); out != "" {
+				t.Errorf("started: %q", out)
+			}
+			p.exits(75)
+			p.says(c.says)
+			await(t, a, "end")
+		})
+	}
+}
+
+func TestRunFindsNoAgent(t *testing.T) {
+	t.Parallel()
+	socket := t.TempDir() + "/nobody.sock"
+	p := start(t, socket, "run", "--wait", "100ms", "a", "--", "echo", "started")
+	p.exits(69)
+	p.says(socket)
+	p.says("no such file or directory")
+	p.says("RAFTLOCK_SOCKET")
+}
+
+func TestRunInterruptedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	a.StrangerTakes("a")
+	p := start(t, socket, "run", "a", "--", "echo", "started")
+	await(t, a, "wait a")
+	p.signal(syscall.SIGTERM)
+	p.exits(143)
+	if out := p.rest(); out != "" {
+		t.Errorf("started: %q", out)
+	}
+	await(t, a, "end")
+}
+
+func TestRunIsRenewed(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	// Three TTLs: it would be stopped before the first is over.
+	p := start(t, socket, "run", "--ttl", "400ms", "a", "--", "sleep", "1.2")
+	p.exits(0)
+	if want := []string{"release a 1", "end"}; !slices.Equal(tail(a.Events()), want) {
+		t.Errorf("events %q", a.Events())
+	}
+}
+
+// ticking starts a command that says what the clock reads, and waits for it.
+func ticking(t *testing.T, socket, helper string, args ...string) *program {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, socket, append(args, "a", "--", "env", "RAFTLOCK_TEST_HELPER="+helper, self)...)
+}
+
+// lastTick reads all and returns the last whole reading.
+func (p *program) lastTick() time.Duration {
+	p.t.Helper()
+	lines := strings.Split(p.rest(), "\n")
+	if len(lines) < 2 {
+		p.t.Fatalf("no ticks; stderr: %s", p.stderr.String())
+	}
+	nanos, err := strconv.ParseInt(lines[len(lines)-2], 10, 64)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return time.Duration(nanos)
+}
+
+// deaf is a command that only SIGKILL ends.
+const deaf = `trap '' TERM; echo ready; while :; do sleep 0.01; done`
+
+func TestRunStopsBeforeV(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := ticking(t, socket, "tick", "run", "--ttl", "1s", "--stop-timeout", "200ms")
+	first, err := strconv.ParseInt(p.line(), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := a.Silence()
+	last := p.lastTick()
+	if last >= v {
+		t.Errorf("the command ran %v past V", last-v)
+	}
+	if ran := v - last; ran > 600*time.Millisecond || last <= time.Duration(first) {
+		t.Errorf("it was stopped %v before V", ran)
+	}
+	p.exits(76)
+	p.says("not renewed in time")
+}
+
+func TestRunKillsBeforeV(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := ticking(t, socket, "deaf", "run", "--ttl", "1s")
+	p.line()
+	v := a.Silence()
+	if last := p.lastTick(); last >= v {
+		t.Errorf("the command ran %v past V", last-v)
+	}
+	p.exits(76)
+	p.says("killed")
+}
+
+func TestRunIsRevoked(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := start(t, socket, "run", "--ttl", "1h", "--stop-timeout", "30m", "a", "--", "sh", "-c",
+		`trap 'echo stopping; exit 0' TERM; echo ready; while :; do sleep 0.01; done`)
+	p.line()
+	a.Revoke("a")
+	if got := p.line(); got != "stopping" {
+		t.Errorf("got %q", got)
+	}
+	p.exits(76)
+	p.says("revoked")
+	if want := []string{"release a 1", "end"}; !slices.Equal(tail(a.Events()), want) {
+		t.Errorf("events %q", a.Events())
+	}
+}
+
+func TestRunIsRevokedAndDeaf(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := ticking(t, socket, "deaf", "run", "--ttl", "1s")
+	p.line()
+	v := a.Revoke("a")
+	if last := p.lastTick(); last >= v {
+		t.Errorf("the command ran %v past V", last-v)
+	}
+	p.exits(76)
+	p.says("killed")
+}
+
+func TestRunLosesItsSession(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := start(t, socket, "run", "--ttl", "1h", "--stop-timeout", "30m", "a", "--", "sh", "-c", deaf)
+	p.line()
+	a.EndSessions()
+	p.exits(76) // at once: there is no time for stopping
+	p.says("lost")
+}
+
+func TestRunIsTooLate(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	a.IgnoreJoins()
+	p := start(t, socket, "run", "--ttl", "600ms", "a", "--", "echo", "started")
+	await(t, a, "join")
+	a.Silence()
+	p.exits(76)
+	if out := p.rest(); out != "" {
+		t.Errorf("started: %q", out)
+	}
+	p.says("not started")
+}
+
+func TestRunnersDeathIsTheCommands(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGABRT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			_, socket := startAgent(t)
+			p := ticking(t, socket, "tick", "run")
+			p.line()
+			p.signal(signal)
+			p.rest() // ends when the command is gone
+			_ = p.cmd.Wait()
+		})
+	}
+}
+
+func TestRunClearsTheGroup(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, left string }{
+		{"obedient", "sleep 1000"},
+		{"deaf", "sh -c \"trap '' TERM; echo deaf; while :; do sleep 0.01; done\""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, socket := startAgent(t)
+			p := start(t, socket, "run", "--stop-timeout", "100ms", "a", "--", "sh", "-c", c.left+` & echo $!; exit 5`)
+			p.rest() // ends when what was left is gone
+			await(t, a, "release a 1")
+			p.exits(5)
+		})
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	raftlock "github.com/raftlock/raftlock/sdk/go"
+)
+
+// The statuses of "raftlock status".
+const (
+	exitDegraded  = 1
+	exitCannotSay = 2
+)
+
+func newStatus(g *global) *cobra.Command {
+	var stale bool
+	cmd := g.reading(&cobra.Command{
+		Use:   "status",
+		Short: "Show this agent and its cluster",
+		Long: `Show this agent and its cluster: whether all is well, the leader, this agent
+and its role, how many voters may still fail, the sessions here; then all nodes.
+
+Exit statuses: 0 all is well; 1 degraded (a voter is missing) or no quorum;
+2 cannot say: no agent answers.`,
+		Example: `  raftlock status
+  raftlock status --json | jq .has_quorum`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s raftlock.Status
+			err := g.read(cmd, func(ctx context.Context, c *raftlock.Client) (err error) {
+				s, err = c.Status(ctx)
+				return err
+			})
+			if err != nil {
+				var cannot *exitError
+				cannot, _ = err.(*exitError)
+				return exit(exitCannotSay, cannot.err)
+			}
+			return report(cmd.OutOrStdout(), s, g.json)
+		},
+	})
+	// The agent answers this by itself in any case.
+	staleFlag(cmd, &stale)
+	return cmd
+}
+
+// verdict is the cluster's health as one agent sees it.
+type verdict struct {
+	code   int
+	text   string
+	voters int
+	alive  int
+	role   string // of the agent that was asked
+}
+
+func judge(s raftlock.Status) verdict {
+	v := verdict{}
+	for _, n := range s.Nodes {
+		if n.Name == s.Agent && (s.ServerID == "" || n.ServerID == "" || n.ServerID == s.ServerID) {
+			v.role = n.Role
+		}
+		if n.Role != "voter" {
+			continue
+		}
+		v.voters++
+		if n.Alive {
+			v.alive++
+		}
+	}
+	switch {
+	case s.ClusterID == "":
+		v.code, v.text = exitDegraded, "no: "+cmp.Or(s.Doing, "this agent belongs to no cluster yet")
+	case s.Reach == "NO_QUORUM":
+		v.code, v.text = exitDegraded, "no: no quorum, bring voters back; holds stay valid to their deadlines"
+	case !s.HasQuorum || s.Reach == "NO_LEADER":
+		v.code, v.text = exitDegraded, "no: no leader at the moment"
+	case v.alive < v.voters:
+		v.code, v.text = exitDegraded, fmt.Sprintf("degraded: %d of %d voters missing", v.voters-v.alive, v.voters)
+	default:
+		v.text = "yes"
+	}
+	return v
+}
+
+func report(w io.Writer, s raftlock.Status, asJSON bool) error {
+	v := judge(s)
+	if asJSON {
+		if err := printJSON(w, s); err != nil {
+			return err
+		}
+		return exit(v.code, nil)
+	}
+	leader := "none known"
+	if s.LeaderName != "" || s.LeaderID != "" {
+		leader = fmt.Sprintf("%s (term %d)", plain(cmp.Or(s.LeaderName, s.LeaderID)), s.Term)
+	}
+	quorum := "not known"
+	if s.QuorumSize > 0 {
+		quorum = fmt.Sprintf("%d voters, %d there, %d needed: %d more may fail", v.voters, v.alive, s.QuorumSize, max(v.alive-int(s.QuorumSize), 0))
+	}
+	_, err := fmt.Fprintf(w, "healthy:  %s\nleader:   %s\nagent:    %s, %s, version %s\nquorum:   %s\nsessions: %d here, with %d holds and %d waits\n\n",
+		plain(v.text), leader, plain(s.Agent), cmp.Or(v.role, "role not known"), plain(cmp.Or(s.Version, "not known")), quorum,
+		s.Sessions, s.Holds, s.Waits)
+	if err != nil {
+		return err
+	}
+	if err := printNodes(w, s.Nodes); err != nil {
+		return err
+	}
+	return exit(v.code, nil)
+}
+
+func printNodes(w io.Writer, nodes []raftlock.Node) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tROLE\tALIVE\tADDRESS\tID")
+	for _, n := range nodes {
+		role, alive := cmp.Or(n.Role, "-"), "no"
+		if n.Leader {
+			role += ", leader"
+		}
+		if n.Alive {
+			alive = "yes"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", plain(n.Name), role, alive, plain(n.Address), cmp.Or(plain(n.ServerID), "-"))
+	}
+	return t.Flush()
+}
+
+func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
