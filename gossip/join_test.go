@@ -221,21 +221,27 @@ func TestHealedPartition(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var cut atomic.Bool
-			cuttably := func(r *runner) *runner {
+			var log journal
+			cuttably := func(c Config) *runner {
+				c.Log = log.logger()
+				r := newRunner(t, c)
 				tune := r.tune
 				r.Pool.tune = func(c *serf.Config) {
 					tune(c)
 					c.MemberlistConfig.Transport = &cuttable{r.sockets, &cut}
 					if withSeed {
 						c.ReconnectInterval = time.Hour
+					} else {
+						// Else a late word of the failure reaches whom it is about.
+						c.MemberlistConfig.GossipToTheDeadTime = 50 * time.Millisecond
 					}
 				}
 				r.start()
 				return r
 			}
-			seed := cuttably(newRunner(t, testConfig("a", newIP())))
-			b := cuttably(newRunner(t, testConfig("b", newIP(), seed.GossipAddress())))
-			c := cuttably(newRunner(t, testConfig("c", newIP(), seed.GossipAddress())))
+			seed := cuttably(testConfig("a", newIP()))
+			b := cuttably(testConfig("b", newIP(), seed.GossipAddress()))
+			c := cuttably(testConfig("c", newIP(), seed.GossipAddress()))
 			for _, r := range []*runner{b, c} {
 				r.sees("a", "b", "c")
 			}
@@ -249,6 +255,11 @@ func TestHealedPartition(t *testing.T) {
 			cut.Store(true)
 			b.sees("b")
 			c.sees("c")
+			if !withSeed { // so long that memberlist forgot them
+				eventually(t, "Serf dialling those who failed", func() bool {
+					return log.count("attempting reconnect to b") > 1 && log.count("attempting reconnect to c") > 1
+				})
+			}
 			cut.Store(false)
 			b.sees(rest...)
 			c.sees(rest...)
