@@ -37,6 +37,9 @@ type Gossip interface {
 	// Publish tells the others which Raft server and which cluster this agent
 	// is of; no cluster yet: empty.
 	Publish(serverID, clusterID string)
+	// Address is the newest peer address heard of for a Raft server; false:
+	// none was. A hint. It is called from any goroutine and must not block.
+	Address(serverID string) (string, bool)
 }
 
 // Config is what an Agent is made of. All fields are required unless it says
@@ -336,9 +339,38 @@ func (a *Agent) current() *leading {
 	return a.leading
 }
 
-// AskTerm asks a voter's agent for its term. Addresses are reused: an answer
-// counts only as the server and cluster that was asked.
+// AskTerm asks a voter's agent for its term, where gossip says that it is now
+// and where Raft's configuration has it. Addresses are reused: an answer counts
+// only as the server and cluster that was asked.
 func (a *Agent) AskTerm(ctx context.Context, server consensus.ServerID, address string) (uint64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	places := a.addresses(server, address)
+	type answer struct {
+		term uint64
+		err  error
+	}
+	answers := make(chan answer, len(places))
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	for _, place := range places {
+		asking.Go(func() {
+			term, err := a.askTermAt(ctx, server, place)
+			answers <- answer{term, err}
+		})
+	}
+	var errs []error
+	for range places {
+		x := <-answers
+		if x.err == nil {
+			return x.term, nil
+		}
+		errs = append(errs, x.err)
+	}
+	return 0, errors.Join(errs...)
+}
+
+func (a *Agent) askTermAt(ctx context.Context, server consensus.ServerID, address string) (uint64, error) {
 	r, err := a.cfg.Network.Ask(ctx, address, &linkpb.Question{
 		From: a.cfg.Name, Question: &linkpb.Question_Term{Term: &linkpb.Term{}},
 	})

@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/consensus"
+	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
 )
@@ -41,6 +44,15 @@ type sighting struct {
 	term    uint64
 }
 
+// findings are what a round of questions found.
+type findings struct {
+	leader sighting
+	// answered counts the members of this cluster that answered, once each;
+	// voters is how many voters they told of, 0 where none did; asked counts
+	// those that were asked.
+	answered, voters, asked int
+}
+
 // route keeps one link to the leader: finds it, links, hands frames over until
 // the link breaks or goes stale, and begins again.
 func (a *Agent) route(ctx context.Context) error {
@@ -48,11 +60,15 @@ func (a *Agent) route(ctx context.Context) error {
 	for tries := 0; ctx.Err() == nil; tries++ {
 		to := r.next
 		r.next = sighting{}
+		var f findings
 		if to.address == "" {
-			to = a.findLeader(ctx)
+			f = r.look(ctx)
+			to = f.leader
 		}
 		if to.address != "" && r.linked(ctx, to) {
 			tries = 0
+		} else if f.asked > 0 {
+			r.judge(f)
 		}
 		if r.next.address != "" && tries == 0 {
 			continue // found while the former link was there: no need to wait
@@ -83,20 +99,20 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// findLeader asks the others who leads, and returns who says so of itself with
+// findLeader asks the others who leads, and finds who says so of itself with
 // the highest term. Of two the one with the lower term does not know yet that
-// it was deposed; so it waits until a majority has answered. A server that
-// others take for the leader is asked too, and no more: until it says so itself
-// it takes no links.
-func (a *Agent) findLeader(ctx context.Context) sighting {
+// it was deposed; so it waits until a majority has answered, of as many voters
+// as are known of: 0 is none. A server that others take for the leader is asked
+// too, and no more: until it says so itself it takes no links.
+func (a *Agent) findLeader(ctx context.Context, voters int) findings {
 	if a.ClusterID() == "" {
-		return sighting{}
+		return findings{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	type answer struct {
-		from string
-		term *linkpb.TermAnswer // nil: none came
+		at string
+		*linkpb.Answer
 	}
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -109,7 +125,7 @@ func (a *Agent) findLeader(ctx context.Context) sighting {
 		}
 		asked[to] = true
 		if to == a.cfg.Address {
-			answers <- answer{to, a.term()}
+			answers <- answer{to, &linkpb.Answer{ServerId: a.ServerID(), Answer: &linkpb.Answer_Term{Term: a.term()}}}
 			return
 		}
 		all.Go(func() { answers <- answer{to, a.askWhoLeads(ctx, to)} })
@@ -117,41 +133,48 @@ func (a *Agent) findLeader(ctx context.Context) sighting {
 	for _, to := range a.voters() {
 		ask(to)
 	}
-	majority := len(asked)/2 + 1
-	var found, told sighting
-	for heard, said := 0, 0; heard < len(asked); heard++ {
+	f := findings{asked: len(asked)}
+	if voters == 0 {
+		voters = f.asked
+	}
+	var told sighting
+	said := make(map[string]bool) // by server: one may answer at two addresses
+	for heard := 0; heard < len(asked); heard++ {
 		x := <-answers
-		if !x.term.GetMember() {
+		term := x.GetTerm()
+		if !term.GetMember() || said[x.ServerId] {
 			continue
 		}
-		said++
+		said[x.ServerId] = true
+		f.answered, f.voters = len(said), max(f.voters, int(term.Voters))
 		switch {
-		case x.term.Leading && x.term.Term >= found.term:
-			found = sighting{x.from, x.term.Term}
-		case x.term.Term > told.term:
-			told = sighting{x.term.LeaderAddress, x.term.Term}
+		case term.Leading && term.Term >= f.leader.term:
+			f.leader = sighting{x.at, term.Term}
+		case term.Term > told.term:
+			told = sighting{term.LeaderAddress, term.Term}
 			ask(told.address)
 		}
-		if found.address != "" && said >= majority {
+		if f.leader.address != "" && f.answered >= voters/2+1 {
 			break
 		}
 	}
-	return found
+	return f
 }
 
 // askWhoLeads asks one; nil when it does not answer, or is of another cluster.
-func (a *Agent) askWhoLeads(ctx context.Context, to string) *linkpb.TermAnswer {
+func (a *Agent) askWhoLeads(ctx context.Context, to string) *linkpb.Answer {
 	r, err := a.cfg.Network.Ask(ctx, to, &linkpb.Question{
 		From: a.cfg.Name, Question: &linkpb.Question_Term{Term: &linkpb.Term{}},
 	})
 	if err != nil || r.ClusterId != a.ClusterID() {
 		return nil
 	}
-	return r.GetTerm()
+	return r
 }
 
 // voters are the addresses worth asking: the Raft members where this agent is
-// one, else whoever gossip says may be one.
+// one, where gossip says that they are now and where they were, and whoever
+// gossip says may be one.
 func (a *Agent) voters() []string {
 	seen := make(map[string]bool)
 	var out []string
@@ -165,7 +188,12 @@ func (a *Agent) voters() []string {
 		add(a.cfg.Address)
 		if list, err := node.Servers(); err == nil {
 			for _, s := range list {
-				add(s.Address)
+				if s.ID == a.cfg.Consensus.ServerID {
+					continue // asked already, wherever it was
+				}
+				for _, address := range a.addresses(s.ID, s.Address) {
+					add(address)
+				}
 			}
 		}
 	}
@@ -175,6 +203,17 @@ func (a *Agent) voters() []string {
 		}
 	}
 	return out
+}
+
+// addresses are where a Raft server may be: where gossip says that it is now,
+// and where Raft's configuration has it. Who answers there is for the answer to
+// tell.
+func (a *Agent) addresses(server consensus.ServerID, configured string) []string {
+	hint, ok := a.cfg.Gossip.Address(string(server))
+	if !ok || hint == configured || hint == "" || mutant.On("agent-moved") {
+		return []string{configured}
+	}
+	return []string{hint, configured}
 }
 
 // router is what the one goroutine that routes remembers from link to link.
@@ -187,6 +226,46 @@ type router struct {
 	// ended without an answered heartbeat.
 	term  uint64
 	again int
+	// quorumOf is how many voters there are, by the last that told; 0: nobody
+	// has yet. silent counts the rounds since a majority of them answered.
+	quorumOf int
+	silent   int
+}
+
+// look asks who leads, and remembers how many voters there are: gossip may have
+// dropped the dead ones from view.
+func (r *router) look(ctx context.Context) findings {
+	if node := r.a.Node(); node != nil {
+		r.quorumOf = max(r.quorumOf, votersOf(node))
+	}
+	f := r.a.findLeader(ctx, r.quorumOf)
+	if f.voters != 0 && !mutant.On("agent-quorum-told") {
+		r.quorumOf = f.voters
+	}
+	return f
+}
+
+// silentRounds is for how many rounds in succession too few must have answered
+// before this agent says that there is no quorum: answers may be late.
+const silentRounds = 2
+
+// judge says why no leader is reached, after a round that found none or while
+// one answers no heartbeats.
+func (r *router) judge(f findings) {
+	voters := r.quorumOf
+	if voters == 0 {
+		voters = f.asked // just started: those in view
+	}
+	if f.answered >= voters/2+1 {
+		r.silent = 0
+	} else {
+		r.silent++
+	}
+	reach := api.Reason_REASON_NO_LEADER
+	if r.silent >= silentRounds {
+		reach = api.Reason_REASON_NO_QUORUM
+	}
+	r.a.sessions.SetReach(reach)
 }
 
 // linked runs one link, and reports whether there was one.
@@ -251,9 +330,13 @@ func (r *router) watch(ctx context.Context, up *outbox[*link.Up]) {
 			tries, patience = 0, min(sessions.Patience(), staleCheckMost)
 			continue
 		}
-		found := r.a.findLeader(ctx)
+		f := r.look(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		found := f.leader
+		if sessions.Stale() {
+			r.judge(f)
 		}
 		if found.term > r.term || found.term == r.term && sessions.Thirds() >= 2+r.again {
 			if found.term == r.term {

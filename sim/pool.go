@@ -83,6 +83,16 @@ func (s *seat) Members() []bootstrap.Member {
 	return out
 }
 
+// Address is where the server that one sees was started last.
+func (s *seat) Address(serverID string) (string, bool) {
+	for _, m := range s.Members() {
+		if m.ServerID == serverID && serverID != "" {
+			return m.Address, true
+		}
+	}
+	return "", false
+}
+
 func (s *seat) Changed() <-chan struct{} {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()

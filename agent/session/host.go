@@ -270,6 +270,7 @@ func (h *Host) beatAnswered(number uint64, now time.Duration) {
 	b := h.beats[i]
 	h.beats = h.beats[i+1:]
 	h.heard = now
+	h.setReach(api.Reason_REASON_OK)
 	for id, s := range h.sessions {
 		if _, excepted := b.except[id]; excepted || !s.confirmed || number <= s.confirmedAfter {
 			continue

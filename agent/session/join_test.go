@@ -461,3 +461,23 @@ func TestReachIsTold(t *testing.T) {
 		}
 	})
 }
+
+// Without a session an agent does not wait for long before it looks for another
+// leader, though its heartbeats are rare.
+func TestIdleAgentIsSoonStale(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		s.confirmed(s.beat())
+		s.beat()
+		s.pass(time.Second)
+		if s.h.Stale() {
+			t.Error("stale after a second")
+		}
+		s.pass(time.Millisecond)
+		if !s.h.Stale() || s.h.Thirds() != 1 {
+			t.Error("not stale after more than a second")
+		}
+		if wait := s.h.Tick(); wait < time.Second {
+			t.Errorf("an idle agent ticks again after %v", wait)
+		}
+	})
+}

@@ -21,18 +21,24 @@ func (h *Host) Count() (sessions, holds, waits int) {
 	return len(h.sessions), holds, waits
 }
 
-// Reach is what SetReach was told last; NO_LEADER before.
+// Reach tells whether a leader is reached: OK, NO_LEADER or NO_QUORUM.
 func (h *Host) Reach() api.Reason {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.reach
 }
 
-// SetReach takes in whether a leader is reached: OK, NO_LEADER or NO_QUORUM.
-// Every stream hears of a change, those too whose open is not answered yet.
+// SetReach takes in why no leader is reached: NO_LEADER or NO_QUORUM. That one
+// is reached the Host sees by itself, when a heartbeat is answered.
 func (h *Host) SetReach(r api.Reason) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.setReach(r)
+}
+
+// setReach tells every stream of a change, those too whose open is not answered
+// yet.
+func (h *Host) setReach(r api.Reason) {
 	if r == h.reach {
 		return
 	}

@@ -2,13 +2,26 @@ package session
 
 import "time"
 
+// idleStaleTTL takes the place of a TTL where no session is attached: rare
+// heartbeats are cheap, but who comes first should not wait for a hung link.
+const idleStaleTTL = 3 * time.Second
+
+// staleTTL is the TTL whose thirds Stale and the others count in. The caller
+// holds mu.
+func (h *Host) staleTTL() time.Duration {
+	if len(h.sessions) == 0 {
+		return idleStaleTTL
+	}
+	return h.shortestTTL()
+}
+
 // Stale reports that the leader has answered no heartbeat for so long, though
 // one was sent, that another one may have to be looked for. Answers that take
 // long but come are no reason: a new link would throw away those on their way.
 func (h *Host) Stale() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.beats) > 0 && h.unanswered() > h.shortestTTL()/staleFraction
+	return len(h.beats) > 0 && h.unanswered() > h.staleTTL()/staleFraction
 }
 
 // Thirds is Stale in numbers: for how many thirds of the shortest TTL the leader
@@ -19,7 +32,7 @@ func (h *Host) Thirds() int {
 	if len(h.beats) == 0 {
 		return 0
 	}
-	return int(h.unanswered() / max(h.shortestTTL()/staleFraction, 1))
+	return int(h.unanswered() / max(h.staleTTL()/staleFraction, 1))
 }
 
 // Patience is how long Stale surely stays false from now on, as long as no
@@ -27,7 +40,7 @@ func (h *Host) Thirds() int {
 func (h *Host) Patience() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	patience := h.shortestTTL() / staleFraction
+	patience := h.staleTTL() / staleFraction
 	if len(h.beats) > 0 {
 		patience -= h.unanswered()
 	}
