@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -25,6 +26,7 @@ var children = map[string]func(path string){
 	"connect": connect,
 	"twice":   func(path string) { mustDial(path); connect(path) },
 	"fork":    fork,
+	"exec":    executing,
 	"agent":   agent,
 	"stream":  stream,
 	"panic":   panicking,
@@ -69,6 +71,14 @@ func fork(path string) {
 		panic(err)
 	}
 	untilInputEnds()
+}
+
+// executing connects, and again as another program of the same process.
+func executing(path string) {
+	mustDial(path)
+	if err := syscall.Exec(os.Args[0], []string{os.Args[0], path}, append(os.Environ(), childEnv+"=connect")); err != nil {
+		panic(err)
+	}
 }
 
 // seen is what agent tells.

@@ -422,3 +422,75 @@ func TestLateEventHitsNobody(t *testing.T) {
 		}
 	}
 }
+
+func TestSame(t *testing.T) {
+	p := Peer{PID: 7, StartTicks: 100, PIDNamespace: 1, bootID: "b"}
+	table := []struct {
+		name         string
+		one, another func(*Peer)
+		want         bool
+	}{
+		{"number and start", nil, nil, true},
+		{"another number", nil, func(p *Peer) { p.PID = 8 }, false},
+		{"a number used again", nil, func(p *Peer) { p.StartTicks = 101 }, false},
+		{"start unknown", func(p *Peer) { p.StartTicks = 0 }, func(p *Peer) { p.StartTicks = 0 }, false},
+		{"number not visible", func(p *Peer) { p.PID = 0 }, func(p *Peer) { p.PID = 0 }, false},
+		{"one pidfs inode, number not visible", func(p *Peer) { p.PID, p.inode = 0, 5 }, func(p *Peer) { p.PID, p.inode = 0, 5 }, true},
+		{"two pidfs inodes, started in one tick", func(p *Peer) { p.inode = 5 }, func(p *Peer) { p.inode = 6 }, false},
+		{"gone when accepted, so without an inode", func(p *Peer) { p.inode = 5 }, func(p *Peer) { p.StartTicks = 0 }, false},
+	}
+	for _, row := range table {
+		t.Run(row.name, func(t *testing.T) {
+			one, another := p, p
+			if row.one != nil {
+				row.one(&one)
+			}
+			if row.another != nil {
+				row.another(&another)
+			}
+			if one.Same(&another) != row.want || another.Same(&one) != row.want {
+				t.Errorf("want %v of %+v and %+v", row.want, one, another)
+			}
+		})
+	}
+	if p.Same(nil) || (*Peer)(nil).Same(&p) {
+		t.Error("nobody is somebody")
+	}
+}
+
+// A program that started inside the connecting process by exec is that process.
+func TestSameAfterExec(t *testing.T) {
+	d := newDoor(t, NewKernel())
+	c := startChild(t, "exec", d.path)
+	before, _ := d.mustAccept()
+	gone, stop := before.Watch()
+	defer stop()
+	after, _ := d.mustAccept()
+	if !before.Same(after) || isClosed(gone) {
+		t.Errorf("%+v is another than %+v", before, after)
+	}
+	c.kill()
+	mustEnd(t, gone, "the exit")
+}
+
+// BenchmarkPeer is what the kernel's knowledge of a peer costs at accept.
+func BenchmarkPeer(b *testing.B) {
+	d := newDoor(b, NewKernel())
+	conn, err := net.Dial("unix", d.path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	accepted, err := d.AcceptUnix()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer accepted.Close()
+	for b.Loop() {
+		p, err := d.kernel.peerOf(accepted, d.watching)
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.release()
+	}
+}
