@@ -65,7 +65,7 @@ func appendSession(b []byte, x *session) []byte {
 	b = appendBool(b, x.leaseOnExit)
 	b = appendUvarints(b, uint64(len(x.processes)))
 	for _, p := range x.processes {
-		b = appendUvarints(b, uint64(uint32(p.PID)), p.StartTicks, p.PIDNamespace, p.ID)
+		b = appendUvarints(b, uint64(uint32(p.PID)), p.StartTicks, p.PIDNamespace, p.PidfdInode, p.ID)
 		b = appendBool(appendString(b, p.BootID), p.InitialNamespace)
 	}
 	b = appendBool(b, x.plain != nil)
@@ -183,7 +183,7 @@ func (d *decoder) session() *session {
 	copy(x.secretHash[:], d.bytes(uint64(len(x.secretHash))))
 	x.leaseOnExit = d.bool()
 	for range d.count(command.ProcessesMax) {
-		p := Process{PID: int32(uint32(d.uvarint())), StartTicks: d.uvarint(), PIDNamespace: d.uvarint(), ID: d.uvarint()}
+		p := Process{PID: int32(uint32(d.uvarint())), StartTicks: d.uvarint(), PIDNamespace: d.uvarint(), PidfdInode: d.uvarint(), ID: d.uvarint()}
 		p.BootID, p.InitialNamespace = d.string(), d.bool()
 		x.processes = append(x.processes, p)
 	}

@@ -2,8 +2,10 @@ package fsm
 
 import (
 	"crypto/subtle"
+	"slices"
 
 	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
 )
 
 func (s *State) open(c *command.Command, o *command.Open) *command.Result {
@@ -54,6 +56,9 @@ func (s *State) resume(c *command.Command, r *command.Resume) *command.Result {
 	if no != nil {
 		return no
 	}
+	if r.Process != nil && !x.has(processOf(r.Process)) && !mutant.On("fsm-resume-process") {
+		return refuse(command.Code_CODE_WRONG_PROCESS, "only a process of the session can resume it: open a new one")
+	}
 	x = s.touch(x)
 	s.acknowledge(x, c.AckMark, c.AckAbove)
 	if again := s.repeated(x, c.Seq, answerResume); again != nil {
@@ -84,6 +89,12 @@ func (s *State) authorised(c *command.Command, secretHash []byte) (*session, *co
 		return nil, refuse(command.Code_CODE_WRONG_SECRET, "the secret is not the one the session was opened with")
 	}
 	return x, nil
+}
+
+// has says whether p surely is a process of the session. Of one that was opened
+// without a word of who did, nobody is.
+func (x *session) has(p Process) bool {
+	return slices.ContainsFunc(x.processes, p.same)
 }
 
 func secretMatches(x *session, hash []byte) bool {

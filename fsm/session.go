@@ -53,6 +53,8 @@ type Process struct {
 	BootID           string
 	PIDNamespace     uint64
 	InitialNamespace bool
+	// PidfdInode names it in every PID namespace until the next boot; 0: unknown.
+	PidfdInode uint64
 	// ID is unique in its session, chosen by the agent.
 	ID uint64
 }
@@ -94,15 +96,20 @@ func (x *session) info() SessionInfo {
 func processOf(p *command.Process) Process {
 	return Process{
 		PID: p.GetPid(), StartTicks: p.GetStartTicks(), BootID: p.GetBootId(),
-		PIDNamespace: p.GetPidNamespace(), InitialNamespace: p.GetInitialNamespace(), ID: p.GetId(),
+		PIDNamespace: p.GetPidNamespace(), InitialNamespace: p.GetInitialNamespace(),
+		PidfdInode: p.GetPidfdInode(), ID: p.GetId(),
 	}
 }
 
-// known says whether the kernel told enough of p to recognise it again.
-func (p Process) known() bool { return p.PID != 0 && p.StartTicks != 0 && p.BootID != "" }
-
-// same says whether p and q are one process, whatever ids agents gave it.
+// same says whether p and q surely are one process, whatever ids agents gave
+// it, and whichever PID namespace they saw it from.
 func (p Process) same(q Process) bool {
-	p.ID, q.ID = 0, 0
-	return p.known() && p == q
+	if p.BootID == "" || p.BootID != q.BootID {
+		return false
+	}
+	if p.PidfdInode != 0 && q.PidfdInode != 0 {
+		return p.PidfdInode == q.PidfdInode
+	}
+	return p.PID != 0 && p.StartTicks != 0 &&
+		p.PID == q.PID && p.StartTicks == q.StartTicks && p.PIDNamespace == q.PIDNamespace
 }

@@ -297,6 +297,7 @@ func (y *story) parse(f []string) *command.Command {
 		}
 		return &command.Process{
 			Id: num(id), Pid: int32(num(or(opt["pid"], "0"))), StartTicks: num(or(opt["start"], "0")), BootId: opt["boot"],
+			PidNamespace: num(or(opt["ns"], "0")), PidfdInode: num(or(opt["inode"], "0")),
 		}
 	}
 	var metadata []*command.Pair
@@ -326,7 +327,9 @@ func (y *story) parse(f []string) *command.Command {
 	case "resume":
 		session()
 		c.Attachment = 0
-		c.Kind = &command.Command_Resume{Resume: &command.Resume{SecretHash: secretOf(or(opt["secret"], a[0])), Agent: agent()}}
+		c.Kind = &command.Command_Resume{Resume: &command.Resume{
+			SecretHash: secretOf(or(opt["secret"], a[0])), Agent: agent(), Process: process(opt["process"]),
+		}}
 	case "ttl":
 		session()
 		c.Seq = num(a[1])

@@ -53,6 +53,10 @@ func (p *Peer) Recorded() Recorded {
 	}
 }
 
+// Inode is the process's on pidfs: the same in every PID namespace, and no other
+// process's until the next boot. 0 before Linux 6.9.
+func (p *Peer) Inode() uint64 { return p.inode }
+
 // Same reports that both surely are one process, such as on two connections of
 // it. A forked child is another process, a program started by exec the same.
 func (p *Peer) Same(q *Peer) bool {

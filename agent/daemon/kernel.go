@@ -51,12 +51,13 @@ type process struct {
 
 func (p *process) Process() *command.Process {
 	r := p.peer.Recorded()
-	if r.PID == 0 {
-		return nil // not visible from here: nothing could be proven later
+	if r.PID == 0 && p.peer.Inode() == 0 {
+		return nil // nothing by which it could be known again
 	}
 	return &command.Process{
 		Pid: r.PID, StartTicks: r.StartTicks, BootId: r.BootID,
 		PidNamespace: r.PIDNamespace, InitialNamespace: r.InitialNamespace,
+		PidfdInode: p.peer.Inode(),
 	}
 }
 

@@ -51,7 +51,7 @@ func (p *process) command() *command.Process {
 // known reports that the state machine can tell it from any other process.
 func (p *process) known() bool {
 	c := p.peer.Process()
-	return c.GetPid() != 0 && c.GetStartTicks() != 0 && c.GetBootId() != ""
+	return c.GetBootId() != "" && (c.GetPidfdInode() != 0 || c.GetPid() != 0 && c.GetStartTicks() != 0)
 }
 
 // bound reports that the kernel does not let this agent watch it.

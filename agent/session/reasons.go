@@ -14,6 +14,7 @@ var reasons = map[command.Code]api.Reason{
 	command.Code_CODE_NO_SESSION:     api.Reason_REASON_SESSION_ENDED,
 	command.Code_CODE_SUPERSEDED:     api.Reason_REASON_SUPERSEDED,
 	command.Code_CODE_WRONG_SECRET:   api.Reason_REASON_DENIED,
+	command.Code_CODE_WRONG_PROCESS:  api.Reason_REASON_DENIED,
 	command.Code_CODE_EXISTS:         api.Reason_REASON_EXISTS,
 	command.Code_CODE_STALE_SEQUENCE: api.Reason_REASON_USED_UP,
 	command.Code_CODE_USED_UP:        api.Reason_REASON_USED_UP,

@@ -140,7 +140,7 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	// moved it to the new attachment already.
 	s.confirmed = false
 	s.attaching = &command.Command{Seq: q.Seq, Kind: &command.Command_Resume{Resume: &command.Resume{
-		SecretHash: s.secretHash[:], Agent: h.agent(),
+		SecretHash: s.secretHash[:], Agent: h.agent(), Process: s.opener.command(),
 	}}}
 	h.sync(s)
 	return &seat{s: s, p: s.opener}, nil

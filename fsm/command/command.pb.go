@@ -123,6 +123,8 @@ const (
 	// No such process in the session.
 	Code_CODE_NO_PROCESS Code = 18
 	Code_CODE_NOT_FOUND  Code = 19
+	// Not surely a process of the session.
+	Code_CODE_WRONG_PROCESS Code = 20
 )
 
 // Enum value maps for Code.
@@ -148,6 +150,7 @@ var (
 		17: "CODE_WRONG_CLUSTER",
 		18: "CODE_NO_PROCESS",
 		19: "CODE_NOT_FOUND",
+		20: "CODE_WRONG_PROCESS",
 	}
 	Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":    0,
@@ -170,6 +173,7 @@ var (
 		"CODE_WRONG_CLUSTER":  17,
 		"CODE_NO_PROCESS":     18,
 		"CODE_NOT_FOUND":      19,
+		"CODE_WRONG_PROCESS":  20,
 	}
 )
 
@@ -924,7 +928,10 @@ type Process struct {
 	PidNamespace     uint64 `protobuf:"varint,4,opt,name=pid_namespace,json=pidNamespace,proto3" json:"pid_namespace,omitempty"`
 	InitialNamespace bool   `protobuf:"varint,5,opt,name=initial_namespace,json=initialNamespace,proto3" json:"initial_namespace,omitempty"`
 	// Chosen by the agent, unique in the session while the process is in it.
-	Id            uint64 `protobuf:"varint,6,opt,name=id,proto3" json:"id,omitempty"`
+	Id uint64 `protobuf:"varint,6,opt,name=id,proto3" json:"id,omitempty"`
+	// Its inode on pidfs, the same in every PID namespace and not used twice
+	// until the next boot (Linux 6.9); 0: not known.
+	PidfdInode    uint64 `protobuf:"varint,7,opt,name=pidfd_inode,json=pidfdInode,proto3" json:"pidfd_inode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -997,6 +1004,13 @@ func (x *Process) GetInitialNamespace() bool {
 func (x *Process) GetId() uint64 {
 	if x != nil {
 		return x.Id
+	}
+	return 0
+}
+
+func (x *Process) GetPidfdInode() uint64 {
+	if x != nil {
+		return x.PidfdInode
 	}
 	return 0
 }
@@ -1091,9 +1105,12 @@ func (x *Open) GetIdentity() string {
 
 // Resume attaches a living session anew.
 type Resume struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SecretHash    []byte                 `protobuf:"bytes,1,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"`
-	Agent         *Agent                 `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	SecretHash []byte                 `protobuf:"bytes,1,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"`
+	Agent      *Agent                 `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Who resumes. If given, it must surely be a process of the session; the
+	// secret alone makes a thief of a copied memory, or of a forked child, none.
+	Process       *Process `protobuf:"bytes,3,opt,name=process,proto3" json:"process,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1138,6 +1155,13 @@ func (x *Resume) GetSecretHash() []byte {
 func (x *Resume) GetAgent() *Agent {
 	if x != nil {
 		return x.Agent
+	}
+	return nil
+}
+
+func (x *Resume) GetProcess() *Process {
+	if x != nil {
+		return x.Process
 	}
 	return nil
 }
@@ -2528,7 +2552,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\"=\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"\xb7\x01\n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"\xd8\x01\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x1f\n" +
 	"\vstart_ticks\x18\x02 \x01(\x04R\n" +
@@ -2536,7 +2560,9 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12#\n" +
 	"\rpid_namespace\x18\x04 \x01(\x04R\fpidNamespace\x12+\n" +
 	"\x11initial_namespace\x18\x05 \x01(\bR\x10initialNamespace\x12\x0e\n" +
-	"\x02id\x18\x06 \x01(\x04R\x02id\"\xee\x01\n" +
+	"\x02id\x18\x06 \x01(\x04R\x02id\x12\x1f\n" +
+	"\vpidfd_inode\x18\a \x01(\x04R\n" +
+	"pidfdInode\"\xee\x01\n" +
 	"\x04Open\x12\x1f\n" +
 	"\vsecret_hash\x18\x01 \x01(\fR\n" +
 	"secretHash\x120\n" +
@@ -2544,11 +2570,12 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\tttl_nanos\x18\x03 \x01(\x04R\bttlNanos\x126\n" +
 	"\aprocess\x18\x04 \x01(\v2\x1c.raftlock.command.v1.ProcessR\aprocess\x12\"\n" +
 	"\rlease_on_exit\x18\x05 \x01(\bR\vleaseOnExit\x12\x1a\n" +
-	"\bidentity\x18\x06 \x01(\tR\bidentity\"[\n" +
+	"\bidentity\x18\x06 \x01(\tR\bidentity\"\x93\x01\n" +
 	"\x06Resume\x12\x1f\n" +
 	"\vsecret_hash\x18\x01 \x01(\fR\n" +
 	"secretHash\x120\n" +
-	"\x05agent\x18\x02 \x01(\v2\x1a.raftlock.command.v1.AgentR\x05agent\"%\n" +
+	"\x05agent\x18\x02 \x01(\v2\x1a.raftlock.command.v1.AgentR\x05agent\x126\n" +
+	"\aprocess\x18\x03 \x01(\v2\x1c.raftlock.command.v1.ProcessR\aprocess\"%\n" +
 	"\x06SetTTL\x12\x1b\n" +
 	"\tttl_nanos\x18\x01 \x01(\x04R\bttlNanos\".\n" +
 	"\x04Pair\x12\x10\n" +
@@ -2655,7 +2682,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x11END_REASON_CLOSED\x10\x01\x12\x15\n" +
 	"\x11END_REASON_EXITED\x10\x02\x12\x16\n" +
 	"\x12END_REASON_EXPIRED\x10\x03\x12\x15\n" +
-	"\x11END_REASON_FORCED\x10\x04*\x91\x03\n" +
+	"\x11END_REASON_FORCED\x10\x04*\xa9\x03\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\r\n" +
@@ -2678,7 +2705,8 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x11CODE_UNKNOWN_KIND\x10\x10\x12\x16\n" +
 	"\x12CODE_WRONG_CLUSTER\x10\x11\x12\x13\n" +
 	"\x0fCODE_NO_PROCESS\x10\x12\x12\x12\n" +
-	"\x0eCODE_NOT_FOUND\x10\x13*\xaa\x01\n" +
+	"\x0eCODE_NOT_FOUND\x10\x13\x12\x16\n" +
+	"\x12CODE_WRONG_PROCESS\x10\x14*\xaa\x01\n" +
 	"\x04Gone\x12\x14\n" +
 	"\x10GONE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rGONE_RELEASED\x10\x01\x12\x12\n" +
@@ -2764,23 +2792,24 @@ var file_fsm_command_command_proto_depIdxs = []int32{
 	7,  // 20: raftlock.command.v1.Open.agent:type_name -> raftlock.command.v1.Agent
 	8,  // 21: raftlock.command.v1.Open.process:type_name -> raftlock.command.v1.Process
 	7,  // 22: raftlock.command.v1.Resume.agent:type_name -> raftlock.command.v1.Agent
-	12, // 23: raftlock.command.v1.Acquire.metadata:type_name -> raftlock.command.v1.Pair
-	0,  // 24: raftlock.command.v1.End.reason:type_name -> raftlock.command.v1.EndReason
-	17, // 25: raftlock.command.v1.Reconcile.named:type_name -> raftlock.command.v1.Belief
-	8,  // 26: raftlock.command.v1.Join.process:type_name -> raftlock.command.v1.Process
-	12, // 27: raftlock.command.v1.PlainAcquire.metadata:type_name -> raftlock.command.v1.Pair
-	3,  // 28: raftlock.command.v1.Standing.state:type_name -> raftlock.command.v1.Standing.State
-	2,  // 29: raftlock.command.v1.Standing.gone:type_name -> raftlock.command.v1.Gone
-	1,  // 30: raftlock.command.v1.Result.code:type_name -> raftlock.command.v1.Code
-	29, // 31: raftlock.command.v1.Result.standings:type_name -> raftlock.command.v1.Standing
-	30, // 32: raftlock.command.v1.Result.holder:type_name -> raftlock.command.v1.Holder
-	32, // 33: raftlock.command.v1.Result.answered:type_name -> raftlock.command.v1.Answered
-	31, // 34: raftlock.command.v1.Answered.result:type_name -> raftlock.command.v1.Result
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	8,  // 23: raftlock.command.v1.Resume.process:type_name -> raftlock.command.v1.Process
+	12, // 24: raftlock.command.v1.Acquire.metadata:type_name -> raftlock.command.v1.Pair
+	0,  // 25: raftlock.command.v1.End.reason:type_name -> raftlock.command.v1.EndReason
+	17, // 26: raftlock.command.v1.Reconcile.named:type_name -> raftlock.command.v1.Belief
+	8,  // 27: raftlock.command.v1.Join.process:type_name -> raftlock.command.v1.Process
+	12, // 28: raftlock.command.v1.PlainAcquire.metadata:type_name -> raftlock.command.v1.Pair
+	3,  // 29: raftlock.command.v1.Standing.state:type_name -> raftlock.command.v1.Standing.State
+	2,  // 30: raftlock.command.v1.Standing.gone:type_name -> raftlock.command.v1.Gone
+	1,  // 31: raftlock.command.v1.Result.code:type_name -> raftlock.command.v1.Code
+	29, // 32: raftlock.command.v1.Result.standings:type_name -> raftlock.command.v1.Standing
+	30, // 33: raftlock.command.v1.Result.holder:type_name -> raftlock.command.v1.Holder
+	32, // 34: raftlock.command.v1.Result.answered:type_name -> raftlock.command.v1.Answered
+	31, // 35: raftlock.command.v1.Answered.result:type_name -> raftlock.command.v1.Result
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }

@@ -97,7 +97,7 @@ func validKind(c *Command) string {
 		return first(validSecret(o.GetSecretHash()), validAgent(o.GetAgent()), validTTL(o.GetTtlNanos()),
 			validProcess(o.GetProcess()), text("identity", o.GetIdentity()))
 	case *Command_Resume:
-		return first(validSecret(k.Resume.GetSecretHash()), validAgent(k.Resume.GetAgent()))
+		return first(validSecret(k.Resume.GetSecretHash()), validAgent(k.Resume.GetAgent()), validProcess(k.Resume.GetProcess()))
 	case *Command_SetTtl:
 		return validTTL(k.SetTtl.GetTtlNanos())
 	case *Command_Acquire:
