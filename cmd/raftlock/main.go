@@ -6,8 +6,9 @@
 // It promises the exit statuses that "raftlock help" lists, that errors go to
 // the standard error and end with what to do next, and that --json prints what
 // the Go SDK's types say. It does not promise the form of anything printed
-// without --json. What "raftlock run" promises is in
-// internal/runner. Package main owns no goroutine.
+// without --json. What "raftlock run" and "raftlock demo" promise
+// is in internal/runner and internal/demo. Package main owns one goroutine, which
+// takes a demo's signals, and which the demo's end waits for.
 package main
 
 import (

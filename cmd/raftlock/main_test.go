@@ -20,11 +20,15 @@ import (
 	"github.com/raftlock/raftlock/cmd/raftlock/internal/fakeagent"
 )
 
-// TestMain lets this binary be three programs: the tests, raftlock itself (a
-// shim of it too), and the helper that commands under a lock are made of.
+// TestMain lets this binary be four programs: the tests, raftlock itself (a shim
+// of it too), a fake agent for demos, and the helper that commands under a lock
+// are made of.
 func TestMain(m *testing.M) {
 	if os.Args[0] == "raftlock" {
 		main()
+	}
+	if filepath.Base(os.Args[0]) == fakeSidecarName {
+		os.Exit(fakeSidecar())
 	}
 	switch os.Getenv("RAFTLOCK_TEST_HELPER") {
 	case "deaf":
@@ -82,8 +86,13 @@ type program struct {
 // start runs the real program in a process of its own.
 func start(t *testing.T, socket string, args ...string) *program {
 	t.Helper()
+	return startWith(t, nil, append([]string{"--socket", socket}, args...)...)
+}
+
+func startWith(t *testing.T, environ []string, args ...string) *program {
+	t.Helper()
 	p := &program{t: t, cmd: exec.CommandContext(patient(t), "/proc/self/exe")}
-	p.cmd.Args = append([]string{"raftlock", "--socket", socket}, args...)
+	p.cmd.Args, p.cmd.Env = append([]string{"raftlock"}, args...), append(os.Environ(), environ...)
 	p.cmd.Stderr = &p.stderr
 	out, write, err := os.Pipe()
 	if err != nil {

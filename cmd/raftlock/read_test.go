@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
+	raftlock "github.com/raftlock/raftlock/sdk/go"
+)
+
+// typed runs a verb in this process.
+func typed(args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = execute(context.Background(), args, &out, &err)
+	return code, out.String(), err.String()
+}
+
+func TestGet(t *testing.T) {
+	a, socket := startAgent(t)
+	a.StrangerTakes("a")
+	a.StrangerTakes("a")
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"held", []string{"get", "a"}, "lock:     a\nstate:    held by stranger on fake\ntoken:    1\nttl:      0s\nwaiters:  1\n"},
+		{"free", []string{"get", "b"}, "lock:     b\nstate:    free\nwaiters:  0\n"},
+		{"stale", []string{"get", "--stale", "b"}, "lock:     b\nstate:    free (stale)\nwaiters:  0\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, errs := typed(append(c.args, "--socket", socket)...)
+			if code != 0 || out != c.want {
+				t.Errorf("%d, %q, %q; want %q", code, out, errs, c.want)
+			}
+		})
+	}
+	t.Run("json", func(t *testing.T) {
+		_, out, _ := typed("get", "a", "--json", "--socket", socket)
+		var info raftlock.LockInfo
+		if err := json.Unmarshal([]byte(out), &info); err != nil || !info.Held || info.Token != 1 || info.Waiters != 1 {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+func TestLs(t *testing.T) {
+	a, socket := startAgent(t)
+	for _, name := range []string{"a/1", "a/2", "a/3", "b"} {
+		a.StrangerTakes(name)
+	}
+	a.StrangerTakes("a/2")
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"all", nil, []string{"a/1", "a/2", "a/3", "b"}},
+		{"a prefix", []string{"a/"}, []string{"a/1", "a/2", "a/3"}},
+		{"contested", []string{"--contested"}, []string{"a/2"}},
+		{"an owner", []string{"--owner", "nobody"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := append([]string{"ls", "--socket", socket}, c.args...)
+			_, out, errs := typed(args...)
+			lines := strings.Split(strings.TrimSpace(out), "\n")
+			if len(lines) != len(c.want)+1 || !strings.HasPrefix(lines[0], "NAME ") {
+				t.Fatalf("%q, %q", out, errs)
+			}
+			for i, name := range c.want {
+				if !strings.HasPrefix(lines[i+1], name+" ") {
+					t.Errorf("%q, want %q", lines[i+1], name)
+				}
+			}
+			_, out, _ = typed(append(args, "--json")...)
+			var locks []raftlock.LockInfo
+			if err := json.Unmarshal([]byte(out), &locks); err != nil || locks == nil || len(locks) != len(c.want) {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+}
+
+func nodes(states string) (all []*raftlockv1.Node) {
+	for i, s := range states {
+		all = append(all, &raftlockv1.Node{Name: "n" + string(rune('1'+i)), Role: raftlockv1.Node_ROLE_VOTER, Alive: s == '+', Leader: i == 1})
+	}
+	return all
+}
+
+func TestStatus(t *testing.T) {
+	a, socket := startAgent(t)
+	well := func() *raftlockv1.StatusResponse {
+		return &raftlockv1.StatusResponse{Agent: "n1", Version: "1", ClusterId: "c", Reach: raftlockv1.Reason_REASON_OK, LeaderName: "n2",
+			Term: 9, QuorumSize: 2, HasQuorum: true, Sessions: 3, Holds: 4, Waits: 1, Nodes: nodes("+++")}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*raftlockv1.StatusResponse)
+		code   int
+		want   []string
+	}{
+		{"well", func(*raftlockv1.StatusResponse) {}, 0, []string{"healthy:  yes\nleader:   n2 (term 9)\nagent:    n1, voter, version 1\n" +
+			"quorum:   3 voters, 3 there, 2 needed: 1 more may fail\nsessions: 3 here, with 4 holds and 1 waits\n", "n2    voter, leader  yes"}},
+		{"a voter missing", func(s *raftlockv1.StatusResponse) { s.Nodes = nodes("++-") }, 1, []string{"degraded: 1 of 3 voters missing", "0 more may fail"}},
+		{"no quorum", func(s *raftlockv1.StatusResponse) { s.Reach, s.HasQuorum = raftlockv1.Reason_REASON_NO_QUORUM, false }, 1, []string{"no: no quorum"}},
+		{"no leader", func(s *raftlockv1.StatusResponse) { s.HasQuorum, s.LeaderName = false, "" }, 1, []string{"no: no leader", "none known"}},
+		{"no cluster", func(s *raftlockv1.StatusResponse) { s.ClusterId, s.Doing = "", "waiting for n3" }, 1, []string{"no: waiting for n3"}},
+		{"a name that plays with terminals", func(s *raftlockv1.StatusResponse) { s.LeaderName = "\x1b[2J" }, 0, []string{"\uFFFD[2J"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := well()
+			c.change(s)
+			a.SetStatus(s)
+			code, out, errs := typed("status", "--socket", socket)
+			for _, want := range c.want {
+				if code != c.code || !strings.Contains(out, want) {
+					t.Errorf("%d, %q, %q; want %d, %q", code, out, errs, c.code, want)
+				}
+			}
+			if coded, out, _ := typed("status", "--json", "--socket", socket); coded != c.code || !json.Valid([]byte(out)) {
+				t.Errorf("%d: %s", coded, out)
+			}
+		})
+	}
+	code, _, errs := typed("status", "--socket", socket+"x", "--timeout", "50ms")
+	if code != 2 || !strings.Contains(errs, "systemctl") {
+		t.Errorf("%d, %q", code, errs)
+	}
+}
+
+func TestReadingFindsNoAgent(t *testing.T) {
+	socket := t.TempDir() + "/nobody.sock"
+	for _, verb := range [][]string{{"get", "a"}, {"ls"}} {
+		code, _, errs := typed(append(verb, "--socket", socket, "--timeout", "50ms")...)
+		if code != 69 || !strings.Contains(errs, socket) || !strings.Contains(errs, "is the agent running") {
+			t.Errorf("%v: %d, %q", verb, code, errs)
+		}
+	}
+}
+
+func TestAdmin(t *testing.T) {
+	a, socket := startAgent(t)
+	for _, name := range []string{"a", "a", "b"} {
+		a.StrangerTakes(name)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"another token", []string{"force-release", "a", "--token", "4711"}, 0, "nothing was done"},
+		{"no such token", []string{"force-release", "a", "--token", "0"}, 64, "no grant has the token 0"},
+		{"revoke", []string{"force-release", "a", "--token", "1"}, 0, "the holder of token 1 was told"},
+		{"now, unconfirmed", []string{"force-release", "a", "--now"}, 64, "nothing was done"},
+		{"now", []string{"force-release", "a", "--now", "--yes"}, 0, "taken from the holder of token 1"},
+		{"json", []string{"force-release", "free", "--json"}, 0, `"held": false`},
+		{"forget", []string{"forget-founder", "c0ffee"}, 0, "forgotten: c0ffee"},
+		{"forget another", []string{"forget-founder", "bad"}, 75, "no such list"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, errs := typed(append([]string{"admin", "--admin-socket", socket}, c.args...)...)
+			if code != c.code || !strings.Contains(out+errs, c.want) {
+				t.Errorf("%d, %q, %q", code, out, errs)
+			}
+		})
+	}
+	code, _, errs := typed("admin", "force-release", "a", "--admin-socket", socket+"x")
+	if code != 69 || !strings.Contains(errs, "sudo") {
+		t.Errorf("%d, %q", code, errs)
+	}
+}
+
+func TestEveryVerbHasAnExample(t *testing.T) {
+	for _, cmd := range newRoot().Commands() {
+		if !cmd.Hidden && cmd.Example == "" {
+			t.Errorf("%s has no example", cmd.Name())
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if code, out, errs := typed("completion", shell); code != 0 || out == "" {
+			t.Errorf("completion %s: %d, %s", shell, code, errs)
+		}
+	}
+}
