@@ -102,13 +102,15 @@ type Recorded struct {
 	// InitialNamespace: that was the host's initial PID namespace, and
 	// StartTicks are of its initial time namespace.
 	InitialNamespace bool
+	// PidfdInode is the process's inode on pidfs; 0: unknown.
+	PidfdInode uint64
 }
 
 // Gone reports that a process that was recorded earlier on this host surely is
 // no more: the boot is the same, the recording agent and this one are in the
 // host's initial namespaces, and under its number there is now no process, one
-// that has exited, or one with another start time. All else is no proof, and
-// false. It may be asked again at any time; once true it stays true.
+// that has exited, or one with another start time or inode. All else is no
+// proof, and false. It may be asked again at any time; once true it stays true.
 func (k *Kernel) Gone(r Recorded) bool {
 	if r.PID <= 0 || r.BootID == "" || r.BootID != k.bootID {
 		return false
@@ -121,34 +123,32 @@ func (k *Kernel) Gone(r Recorded) bool {
 	if errors.Is(k.exists(r.PID), unix.ESRCH) {
 		return true
 	}
-	if r.StartTicks == 0 {
-		return false
-	}
-	ticks, alive := k.startTicks(r.PID)
-	return ticks != 0 && (ticks != r.StartTicks || !alive)
+	return k.startedOther(r) || k.isOtherOrExited(r)
 }
 
-// startTicks reads when the process under a number started; 0 if that cannot be
-// read. alive is false if it surely has exited and was only not reaped yet. The
-// state that /proc tells does not show that: it is a zombie's when only the main
-// thread ended.
-func (k *Kernel) startTicks(pid int32) (ticks uint64, alive bool) {
-	line, err := k.stat(pid)
-	if err != nil {
-		return 0, true
-	}
-	if ticks, err = parseStat(line); err != nil {
-		return 0, true
-	}
+// startedOther reports that the number's process started at another time.
+func (k *Kernel) startedOther(r Recorded) bool {
+	ticks, err := k.readStart(r.PID)
+	return err == nil && ticks != 0 && r.StartTicks != 0 && ticks != r.StartTicks
+}
+
+// isOtherOrExited asks a pidfd of the number, which holds whichever process it
+// means meanwhile: if that has exited, so has the recorded one, or it did before.
+// The state that /proc tells would not show it: it is a zombie's when only the
+// main thread ended.
+func (k *Kernel) isOtherOrExited(r Recorded) bool {
 	if k.pidfdOpen == nil {
-		return ticks, true
+		return false
 	}
-	fd, err := k.pidfdOpen(int(pid))
+	fd, err := k.pidfdOpen(int(r.PID))
 	if err != nil {
-		return ticks, true
+		return false
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return ticks, !exited(fd)
+	if exited(fd) {
+		return true
+	}
+	return k.pidfs && r.PidfdInode != 0 && inodeOf(fd) != 0 && inodeOf(fd) != r.PidfdInode
 }
 
 // peerPidfd opens a descriptor for the process that connected. Unlike

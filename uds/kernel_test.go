@@ -38,6 +38,9 @@ func TestGone(t *testing.T) {
 		{"a process of another user", func(k *Kernel) {
 			k.exists = func(int32) error { return unix.EPERM }
 		}, nil, false},
+		{"another inode", func(k *Kernel) { k.pidfs, k.pidfdOpen = true, openSelf }, func(r *Recorded) { r.PidfdInode = 1 }, true},
+		{"the same inode", func(k *Kernel) { k.pidfs, k.pidfdOpen = true, openSelf }, func(r *Recorded) { r.PidfdInode = ownInode(t) }, false},
+		{"another inode, without pidfs", func(k *Kernel) { k.pidfdOpen = openSelf }, func(r *Recorded) { r.PidfdInode = 1 }, false},
 		{"no number", noProcess, func(r *Recorded) { r.PID = 0 }, false},
 		{"another boot", noProcess, func(r *Recorded) { r.BootID = "c" }, false},
 		{"no boot known", func(k *Kernel) { noProcess(k); k.bootID = "" }, func(r *Recorded) { r.BootID = "" }, false},
@@ -60,6 +63,17 @@ func TestGone(t *testing.T) {
 			}
 		})
 	}
+}
+
+func openSelf(int) (int, error) { return unix.PidfdOpen(os.Getpid(), 0) }
+
+func ownInode(t *testing.T) uint64 {
+	fd, err := openSelf(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	return inodeOf(fd)
 }
 
 func statLine(ticks uint64) []byte {

@@ -50,6 +50,7 @@ func (p *Peer) Recorded() Recorded {
 		BootID:           p.bootID,
 		PIDNamespace:     p.PIDNamespace,
 		InitialNamespace: p.InitialNamespace,
+		PidfdInode:       p.inode,
 	}
 }
 
