@@ -39,11 +39,16 @@
 //
 // # Threads
 //
-// New starts nothing. Run owns four goroutines and waits for them: one drains
-// Serf's events, and does nothing else, since Serf's locks are held while an
-// event waits; one copies Serf's members into the view and warns of names that
-// are used twice; one hands published values to Serf, which waits for their
-// broadcast; one joins. Serf and memberlist start some fifteen of their own.
-// Shutdown tells them to end and does not wait for all; those that answer a
-// stranger's connection last up to its time-out of 10 s.
+// New starts nothing. Run owns five goroutines and waits for them:
+//
+//   - drain takes Serf's events and does nothing else, since Serf's locks are held
+//     while an event waits;
+//   - keep copies Serf's members into the view, and warns of names used twice;
+//   - tell hands published values to Serf, which waits for their broadcast;
+//   - the joiner joins, one target after the other;
+//   - the settler exchanges all with some, a few times after others were found.
+//
+// Serf and memberlist start some fifteen of their own. Shutdown tells them to end
+// and does not wait for all: a last probe, or an answer to a stranger's
+// connection, lasts up to 10 s.
 package gossip

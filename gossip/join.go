@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-
-	"github.com/hashicorp/serf/serf"
 )
 
 // complaintEvery is the pause between warnings that nobody can be joined.
@@ -35,22 +33,14 @@ type look struct {
 	unresolved error
 }
 
-func (p *Pool) join(ctx context.Context, s *serf.Serf) {
-	if len(p.targets) == 0 {
-		return
-	}
-	j := newJoiner(p, func(address string) error {
-		_, err := s.Join([]string{address}, true)
-		return err
-	})
-	j.run(ctx)
-}
-
 func newJoiner(p *Pool, dial func(string) error) *joiner {
 	return &joiner{pool: p, dial: dial, rand: rand.New(rand.NewPCG(p.cfg.Incarnation, 0))}
 }
 
 func (j *joiner) run(ctx context.Context) {
+	if len(j.pool.targets) == 0 {
+		return
+	}
 	for ctx.Err() == nil {
 		l := j.look(ctx)
 		err := j.try(ctx, l)
@@ -119,19 +109,14 @@ func (j *joiner) next(err error) time.Duration {
 	cfg := j.pool.cfg
 	if err == nil {
 		j.pause = 0
-		return j.spread(cfg.JoinCheck)
+		return spread(j.rand, cfg.JoinCheck)
 	}
 	longest := cfg.JoinRetryMax
 	if j.alone() {
 		longest = cfg.JoinRetryAlone
 	}
 	j.pause = min(max(2*j.pause, cfg.JoinRetryMin), longest)
-	return j.spread(j.pause)
-}
-
-// spread adds or takes up to a quarter.
-func (j *joiner) spread(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.75 + j.rand.Float64()/2))
+	return spread(j.rand, j.pause)
 }
 
 // rest waits for d, or until somebody is lost: the last other agent, or a target
@@ -162,6 +147,6 @@ func (j *joiner) rest(ctx context.Context, d time.Duration, l look) {
 	}
 	if wait(d, lost) {
 		j.pause = 0
-		wait(j.spread(j.pool.cfg.JoinRetryMin), func(*view) bool { return false })
+		wait(spread(j.rand, j.pool.cfg.JoinRetryMin), func(*view) bool { return false })
 	}
 }

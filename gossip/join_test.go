@@ -184,6 +184,49 @@ func TestTargetBehindAnotherAddress(t *testing.T) {
 	})
 }
 
+func TestSettling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &story{log: &journal{}}
+		c := testConfig("a", "10.0.0.1")
+		c.Log = s.log.logger()
+		var err error
+		if s.pool, err = New(c); err != nil {
+			t.Fatal(err)
+		}
+		s.pool.self.gossip = at("10.0.0.1:7946")
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		defer work.Wait()
+		defer cancel()
+		work.Go(func() { newSettler(s.pool, s.dial).run(ctx) })
+		wait := func(what string, want int) {
+			t.Helper()
+			time.Sleep(time.Hour)
+			made := s.dials()
+			if len(made) != want || slices.Contains(made, "10.0.0.1:7946") {
+				t.Errorf("%s led to %v, want %d", what, made, want)
+			}
+		}
+		wait("nobody", 0)
+		s.see("10.0.0.1:7946", "10.0.0.2:7946", "10.0.0.3:7946")
+		wait("two others", len(settlePauses))
+		s.see("10.0.0.2:7946", "10.0.0.4:7946")
+		wait("another", 0)
+		s.see()
+		wait("being alone", 0)
+		s.see("10.0.0.2:7946")
+		wait("being found again", len(settlePauses))
+		s.see()
+		s.see("10.0.0.2:7946")
+		time.Sleep(1500 * time.Millisecond)
+		s.see()
+		time.Sleep(time.Hour)
+		if n := len(s.dials()); n > 1 {
+			t.Errorf("%d exchanges with those who are gone", n)
+		}
+	})
+}
+
 // A switch between two agents, for tests.
 type cuttable struct {
 	*transport

@@ -16,7 +16,25 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain looks for goroutines left behind with more patience than goleak has
+// by itself: memberlist's last probe, which Shutdown does not wait for, lasts up
+// to eight of its intervals.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		var left error
+		for deadline := time.Now().Add(soon); ; {
+			if left = goleak.Find(); left == nil || time.Now().After(deadline) {
+				break
+			}
+		}
+		if left != nil {
+			fmt.Fprintln(os.Stderr, left)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
 
 // soon is how long a test waits for what must come; most come in a fraction.
 const soon = 20 * time.Second

@@ -108,9 +108,13 @@ func (p *Pool) Ready() <-chan struct{} { return p.ready }
 
 // GossipAddress is ip:port as others are told it; empty before Ready.
 func (p *Pool) GossipAddress() string {
+	return text(p.at())
+}
+
+func (p *Pool) at() netip.AddrPort {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return text(p.self.gossip)
+	return p.self.gossip
 }
 
 // Publish tells others, from now on, which Raft server this agent is and which
@@ -181,7 +185,12 @@ func (p *Pool) Run(ctx context.Context) error {
 	drain.Go(func() { p.drain(events, s.ShutdownCh()) })
 	work.Go(func() { p.keep(ctx, s) })
 	work.Go(func() { p.tell(ctx, s) })
-	work.Go(func() { p.join(ctx, s) })
+	dial := func(address string) error {
+		_, err := s.Join([]string{address}, true)
+		return err
+	}
+	work.Go(func() { newJoiner(p, dial).run(ctx) })
+	work.Go(func() { newSettler(p, dial).run(ctx) })
 	close(p.ready)
 	work.Wait()
 	// Goodbye first: who vanishes without is probed and suspected for seconds.
