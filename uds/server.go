@@ -100,7 +100,6 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.MaxConcurrentStreams(s.config.Streams),
 		grpc.MaxHeaderListSize(headerBytesMax),
 		grpc.ReadBufferSize(readBufferBytes),
-		grpc.SharedWriteBuffer(true),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.KeepaliveParams(serverPings),
