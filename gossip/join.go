@@ -51,7 +51,7 @@ func (j *joiner) run(ctx context.Context) {
 // look resolves every name anew.
 func (j *joiner) look(ctx context.Context) look {
 	var l look
-	v := j.pool.view.Load()
+	v, own := j.pool.view.Load(), j.pool.at()
 	for _, t := range j.pool.targets {
 		found, err := j.pool.resolve(ctx, t.host)
 		if err != nil {
@@ -60,7 +60,7 @@ func (j *joiner) look(ctx context.Context) look {
 		for _, ip := range found {
 			at := netip.AddrPortFrom(ip, t.port)
 			switch {
-			case slices.Contains(l.missing, at) || slices.Contains(l.inView, at):
+			case at == own || slices.Contains(l.missing, at) || slices.Contains(l.inView, at):
 			case v.reachable[at]:
 				l.inView = append(l.inView, at)
 			default:

@@ -3,9 +3,10 @@ package gossip
 import (
 	"bytes"
 	"context"
-	"io"
 	"log"
 	"log/slog"
+	"sync"
+	"time"
 )
 
 // Keys of the log.
@@ -16,30 +17,62 @@ const (
 	keyError     = "error"
 )
 
-// lineBytesMax bounds what Serf logs, since it quotes strangers.
-const lineBytesMax = 1024
+const (
+	// lineBytesMax bounds what Serf logs, since it quotes strangers.
+	lineBytesMax = 1024
+	// linesMax are handed on in linesWindow, since a stranger's every packet can
+	// be worth a line. Debug is not counted: who asks for it gets it.
+	linesMax    = 100
+	linesWindow = 10 * time.Second
+)
 
 // lines takes what Serf and memberlist log and hands it on, each line at its
 // level. It is safe from any goroutine.
-type lines struct{ log *slog.Logger }
+type lines struct {
+	log *slog.Logger
 
-func newSerfLogger(to *slog.Logger) *log.Logger {
-	return log.New(lines{to.With(slog.String(keyComponent, "serf"))}, "", 0)
+	// mu guards the count of the window that began at since.
+	mu                sync.Mutex
+	since             time.Time
+	count, leftUntold int
 }
 
-var _ io.Writer = lines{}
+func newSerfLogger(to *slog.Logger) *log.Logger {
+	return log.New(&lines{log: to.With(slog.String(keyComponent, "serf"))}, "", 0)
+}
 
 // Write never fails and never keeps line.
-func (l lines) Write(line []byte) (int, error) {
+func (l *lines) Write(line []byte) (int, error) {
 	level, rest := levelOf(line)
-	if ctx := context.Background(); l.log.Enabled(ctx, level) { // nothing to cancel here
-		rest = bytes.TrimSpace(rest)
-		if len(rest) > lineBytesMax {
-			rest = rest[:lineBytesMax]
-		}
-		l.log.Log(ctx, level, "gossip library", slog.String("line", string(bytes.ToValidUTF8(rest, []byte("?")))))
+	ctx := context.Background() // nothing to cancel here
+	if !l.log.Enabled(ctx, level) || level > slog.LevelDebug && !l.take() {
+		return len(line), nil
 	}
+	rest = bytes.TrimSpace(rest)
+	if len(rest) > lineBytesMax {
+		rest = rest[:lineBytesMax]
+	}
+	l.log.Log(ctx, level, "gossip library", slog.String("line", string(bytes.ToValidUTF8(rest, []byte("?")))))
 	return len(line), nil
+}
+
+// take reports whether one more line may be told in this window. The first of a
+// new one tells how many were not.
+func (l *lines) take() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.since.IsZero() || now.Sub(l.since) >= linesWindow {
+		if l.leftUntold > 0 {
+			l.log.Warn("lines of the gossip library were left untold", slog.Int("lines", l.leftUntold))
+		}
+		l.since, l.count, l.leftUntold = now, 0, 0
+	}
+	if l.count == linesMax {
+		l.leftUntold++
+		return false
+	}
+	l.count++
+	return true
 }
 
 func levelOf(line []byte) (slog.Level, []byte) {

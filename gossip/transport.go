@@ -40,7 +40,7 @@ func listen(running context.Context, bind string, port int, logger *log.Logger) 
 			return &transport{NetTransport: sockets, running: running}, nil
 		}
 	}
-	return nil, fmt.Errorf("%w on %s port %d (UDP and TCP): %v: is another agent running there? change --bind or --gossip-port", ErrListen, bind, port, err)
+	return nil, fmt.Errorf("%w on %s port %d (UDP and TCP): %v: the address must be one of this host's and the port free: change --bind or --gossip-port", ErrListen, bind, port, err)
 }
 
 // DialTimeout implements memberlist.Transport.

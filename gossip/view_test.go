@@ -256,3 +256,27 @@ func TestLinesOfSerf(t *testing.T) {
 		}
 	}
 }
+
+// A flood of strangers' packets is no flood of lines.
+func TestLinesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		library := newSerfLogger(log.logger())
+		for range 60_000 {
+			time.Sleep(time.Millisecond)
+			library.Print("[ERR] memberlist: decrypt packet failed")
+		}
+		if n := log.count("level=ERROR"); n != 6*linesMax {
+			t.Errorf("%d lines in a minute", n)
+		}
+		if n := log.count("level=WARN", "left untold"); n != 5 {
+			t.Errorf("%d words of what was left out", n)
+		}
+		for range 2 * linesMax {
+			library.Print("[DEBUG] memberlist: x")
+		}
+		if n := log.count("level=DEBUG"); n != 2*linesMax {
+			t.Errorf("%d of debugging", n)
+		}
+	})
+}
