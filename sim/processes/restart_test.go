@@ -3,7 +3,6 @@ package processes
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +21,12 @@ func TestProcessDiesWhileItsAgentIsAway(t *testing.T) {
 	var took []time.Duration
 	for range trials(t, 2) {
 		r := c.roles()
-		home := r.forwarders[0]
-		holder := home.application().open(longTTL)
+		at := r.forwarders[0]
+		holder := at.application().open(longTTL)
 		next := r.voters[0].application().open(longTTL)
 		first := holder.lock("orphaned")
 		granted := next.wait("orphaned", 1)
-		home.proc.kill()
+		at.proc.kill()
 		pass(time.Second)
 		holder.kill()
 		pass(500 * time.Millisecond)
@@ -37,7 +36,7 @@ func TestProcessDiesWhileItsAgentIsAway(t *testing.T) {
 		default:
 		}
 		restarted := clock()
-		home.start()
+		at.start()
 		second := c.good(granted, "the next one's lock")
 		took = append(took, second.Ended-restarted)
 		if second.Token <= first.Token {
@@ -65,14 +64,14 @@ func TestAgentRestartsUnderALivingHolder(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := usual(t)
 			r := c.roles()
-			home := r.forwarders[0]
-			holder := home.application().open(10 * time.Second)
+			at := r.forwarders[0]
+			holder := at.application().open(10 * time.Second)
 			first := holder.lock("kept")
 			holder.must(order{Do: "watch", Lock: "kept"})
 			next := r.voters[0].application().open(longTTL)
 			queue := []<-chan answer{next.wait("kept", 1)}
-			home.proc.kill()
-			home.startAs(test.as)
+			at.proc.kill()
+			at.startAs(test.as)
 			c.whole(formTime, 5)
 			pass(time.Second) // whatever the agent ends, it ends by now
 			stillHeld(c, holder, "kept", first, queue)
@@ -94,8 +93,8 @@ func TestAgentRestartsUnderALivingHolder(t *testing.T) {
 			}
 			c.dismiss()
 			// Leave the agent as it was found.
-			home.proc.kill()
-			home.start()
+			at.proc.kill()
+			at.start()
 			c.whole(formTime, 5)
 		})
 	}
@@ -104,13 +103,13 @@ func TestAgentRestartsUnderALivingHolder(t *testing.T) {
 // Id and secret are not enough: a resume comes from the process that opened.
 func TestResumeFromAnotherProcessIsRefused(t *testing.T) {
 	c := usual(t)
-	home := c.roles().forwarders[0]
-	holder := home.application().open(10 * time.Second)
+	at := c.roles().forwarders[0]
+	holder := at.application().open(10 * time.Second)
 	first := holder.lock("mine")
 	holder.must(order{Do: "watch", Lock: "mine"})
 	session, secret := parsePass(t, holder.must(order{Do: "pass"}).Pass)
 
-	conn, err := grpc.NewClient("unix:"+home.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix:"+at.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), formTime)
@@ -138,8 +137,6 @@ func TestResumeFromAnotherProcessIsRefused(t *testing.T) {
 		}
 	}
 }
-
-var errStill = errors.New("not yet")
 
 // parsePass takes a pass apart, which no application should: the secret proves
 // who may resume.

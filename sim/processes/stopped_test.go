@@ -1,11 +1,14 @@
 package processes
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/raftlock/raftlock/sdk/go/guard"
 )
 
 // A holder is stopped for longer than its TTL. The next one is granted the lock
@@ -55,8 +58,23 @@ func stopHolder(c *cluster, name string, ttl time.Duration) time.Duration {
 		t.Errorf("the first one's handle: %+v", now)
 	}
 
+	guardRefuses(t, name, first.Token, second.Token)
 	c.dismiss()
 	return took
+}
+
+// guardRefuses: a resource that has seen the next one's token takes nothing
+// under the first one's any more, and did before.
+func guardRefuses(t testing.TB, resource string, first, second uint64) {
+	t.Helper()
+	g, err := guard.Open(runPath("guard"))
+	must(t, err)
+	defer func() { must(t, g.Close()) }()
+	must(t, g.Check(resource, first))
+	must(t, g.Check(resource, second))
+	if err := g.Check(resource, first); !errors.Is(err, guard.ErrStale) {
+		t.Errorf("the guard, shown token %d after %d: %v", first, second, err)
+	}
 }
 
 // slack is what a busy machine may add to a promise in time: ticks that come
