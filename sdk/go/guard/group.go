@@ -28,7 +28,7 @@ func (g *Guard) note(r record) {
 		delete(g.highest, r.resource)
 		return
 	}
-	g.highest[r.resource] = seen{token: r.token, batch: g.batch}
+	g.highest[r.resource] = r.token
 }
 
 // await returns when the batch is on disk. The first caller that finds nobody
@@ -77,8 +77,8 @@ func (g *Guard) shorten() error {
 		return nil
 	}
 	records := make([]record, 0, len(g.highest))
-	for resource, s := range g.highest {
-		records = append(records, record{resource, s.token})
+	for resource, token := range g.highest {
+		records = append(records, record{resource, token})
 	}
 	g.mu.Unlock()
 	defer g.mu.Lock()

@@ -55,10 +55,6 @@ type Option func(*Guard)
 // more already is opened, and takes no new ones.
 func WithMaxResources(n int) Option { return func(g *Guard) { g.maxResources = n } }
 
-// seen is the highest token of a resource, and the batch that carries it to
-// the disk. A memory guard's is 0.
-type seen struct{ token, batch uint64 }
-
 // turn lets one caller at a time be busy with a resource.
 type turn struct {
 	free    chan struct{} // holds one while nobody is
@@ -73,7 +69,7 @@ type Guard struct {
 
 	mu       sync.Mutex // guards everything below; not held during I/O, nor a write of Do
 	changed  sync.Cond  // synced, writing or err changed
-	highest  map[string]seen
+	highest  map[string]uint64
 	turns    map[string]*turn
 	gathered []record // the batch being gathered
 	size     int      // its bytes
@@ -82,12 +78,12 @@ type Guard struct {
 	writing  bool     // a caller is busy with the log
 	closed   bool
 	closing  chan struct{} // made by the first Close, closed when it is done
-	err      error // why no more can be written
+	err      error         // why no more can be written
 }
 
 // New returns a guard that remembers as long as it lives.
 func New(opts ...Option) *Guard {
-	g := &Guard{maxResources: DefaultMaxResources, highest: map[string]seen{}, turns: map[string]*turn{}}
+	g := &Guard{maxResources: DefaultMaxResources, highest: map[string]uint64{}, turns: map[string]*turn{}}
 	g.changed.L = &g.mu
 	for _, o := range opts {
 		o(g)
@@ -128,7 +124,7 @@ func (g *Guard) Do(ctx context.Context, resource string, token uint64, write fun
 func (g *Guard) Highest(resource string) uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.highest[resource].token
+	return g.highest[resource]
 }
 
 // Forget takes a resource away, to make room. Danger: every token passes for it
@@ -205,10 +201,11 @@ func (g *Guard) raise(r record) error {
 	switch {
 	case g.refuses() != nil:
 		return g.refuses()
-	case r.token < was.token:
-		return &StaleError{Resource: r.resource, Token: r.token, Highest: was.token}
-	case r.token == was.token:
-		return g.await(was.batch)
+	case r.token < was:
+		return &StaleError{Resource: r.resource, Token: r.token, Highest: was}
+	case r.token == was:
+		// On disk: whoever raised it kept the turn until it was.
+		return nil
 	case !known && len(g.highest) >= g.maxResources:
 		return fmt.Errorf("%w: %d are remembered", ErrFull, len(g.highest))
 	}

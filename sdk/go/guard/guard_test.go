@@ -231,6 +231,9 @@ func TestFileRemembers(t *testing.T) {
 				t.Fatalf("%s: %d, want %d", r, g.Highest(r), token)
 			}
 		}
+		if err := os.WriteFile(path+newSuffix, []byte("left by a crash"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		for range 50 {
 			r := fmt.Sprint("r", rng.IntN(20))
 			want[r] += 2 + rng.Uint64N(9)
@@ -245,6 +248,13 @@ func TestFileRemembers(t *testing.T) {
 		if err := g.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	g, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
 	}
 	names, _ := filepath.Glob(path + "*")
 	if !slices.Equal(names, []string{path, path + lockSuffix}) {

@@ -42,13 +42,13 @@ type file interface {
 
 // log is the file of a guard. One caller at a time.
 type log struct {
-	disk    disk
-	name    string
-	salt    func() [8]byte
-	file    file
-	of      [8]byte // the file's salt
-	number  uint64  // of the last batch
-	size    int     // bytes
+	disk   disk
+	name   string
+	salt   func() [8]byte
+	file   file
+	of     [8]byte // the file's salt
+	number uint64  // of the last batch
+	size   int     // bytes
 	// It is written anew past renewAt, which is never less than renewMin.
 	renewAt, renewMin int
 }

@@ -52,10 +52,7 @@ func openOn(d disk, name string, salt func() [8]byte, renewMin int, opts ...Opti
 		return nil, err
 	}
 	g := New(opts...)
-	g.log, g.batch = log, 1
-	for resource, token := range c.highest {
-		g.highest[resource] = seen{token: token}
-	}
+	g.log, g.batch, g.highest = log, 1, c.highest
 	return g, nil
 }
 
