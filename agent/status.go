@@ -16,7 +16,7 @@ const quorumTimeout = time.Second
 // Seen is an agent as gossip tells of it: a hint.
 type Seen struct {
 	Name, Address, ServerID, ClusterID string
-	Alive                              bool
+	Forwarder, Alive                   bool
 }
 
 // Status tells what this agent knows of itself and of its cluster. It always
@@ -107,6 +107,8 @@ func nodes(seen []Seen, members []*linkpb.RaftServer, cluster, leader string) []
 			n.Role = api.Node_ROLE_STANDBY
 		case a.ClusterID == "" || a.ClusterID != cluster:
 			n.Role = api.Node_ROLE_FRESH
+		case len(members) == 0 && !a.Forwarder:
+			n.Role = api.Node_ROLE_UNSPECIFIED // nobody to ask now
 		}
 		delete(raft, a.ServerID)
 		out = append(out, n)

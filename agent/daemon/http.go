@@ -88,7 +88,8 @@ type nodeInfo struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	// State is leader, voter, standby, forwarder or fresh.
+	// State is leader, voter, standby, forwarder, fresh (of no cluster yet), or
+	// unknown while no leader tells.
 	State string `json:"state"`
 	Alive bool   `json:"alive"`
 }
@@ -116,8 +117,10 @@ func roleName(r api.Node_Role) string {
 		return "standby"
 	case api.Node_ROLE_FORWARDER:
 		return "forwarder"
+	case api.Node_ROLE_FRESH:
+		return "fresh"
 	}
-	return "fresh"
+	return "unknown"
 }
 
 func reasonName(r api.Reason) string { return r.String()[len("REASON_"):] }

@@ -39,7 +39,8 @@ func (d *Daemon) seen() []agent.Seen {
 	var out []agent.Seen
 	for _, m := range d.pool.Members() {
 		out = append(out, agent.Seen{
-			Name: m.Name, Address: m.Address, ServerID: m.ServerID, ClusterID: m.ClusterID, Alive: m.Alive,
+			Name: m.Name, Address: m.Address, ServerID: m.ServerID, ClusterID: m.ClusterID,
+			Forwarder: m.Forwarder, Alive: m.Alive,
 		})
 	}
 	return out

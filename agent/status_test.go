@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"slices"
+	"testing"
+
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/link/linkpb"
+)
+
+func TestNodesJoinGossipAndRaft(t *testing.T) {
+	seen := []Seen{
+		{Name: "a", ServerID: "1", ClusterID: "c", Alive: true},
+		{Name: "b", ServerID: "2", ClusterID: "c"},
+		{Name: "d", ServerID: "4", ClusterID: "c", Alive: true},
+		{Name: "e", ServerID: "5", Alive: true},
+		{Name: "f", ServerID: "6", ClusterID: "c", Alive: true, Forwarder: true},
+	}
+	members := []*linkpb.RaftServer{{ServerId: "1", Voter: true}, {ServerId: "2"}, {ServerId: "3", Voter: true}}
+	rolesOf := func(nodes []*api.Node) (out []string) {
+		for _, n := range nodes {
+			s := n.Name + " " + n.Role.String()
+			if n.Leader {
+				s += " leads"
+			}
+			out = append(out, s)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name    string
+		members []*linkpb.RaftServer
+		want    []string
+	}{
+		{"a leader told", members, []string{
+			"3 ROLE_VOTER", "a ROLE_VOTER leads", "b ROLE_STANDBY", "d ROLE_FORWARDER", "e ROLE_FRESH", "f ROLE_FORWARDER",
+		}},
+		{"nobody to ask", nil, []string{
+			"a ROLE_UNSPECIFIED leads", "b ROLE_UNSPECIFIED", "d ROLE_UNSPECIFIED", "e ROLE_FRESH", "f ROLE_FORWARDER",
+		}},
+	} {
+		if got := rolesOf(nodes(seen, c.members, "c", "1")); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	if got := []uint32{quorum(nil), quorum(members), quorum(append(members, &linkpb.RaftServer{Voter: true}))}; !slices.Equal(got, []uint32{0, 2, 2}) {
+		t.Errorf("quorums %v", got)
+	}
+}
