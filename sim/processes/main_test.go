@@ -153,6 +153,20 @@ func number(t testing.TB, name string, otherwise int) int {
 	return n
 }
 
+// span reads a duration of the long form.
+func span(t testing.TB, name string, otherwise time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		t.Fatalf("%s=%q: give a time, such as 1m", name, text)
+	}
+	return d
+}
+
 func trials(t testing.TB, otherwise int) int { return number(t, "RAFTLOCK_TRIALS", otherwise) }
 
 // figure prints a measurement, also when the tests are quiet: one line each.
