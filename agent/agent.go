@@ -73,6 +73,11 @@ type Config struct {
 	// Consensus is a template: timings and bounds are taken from it.
 	Consensus consensus.Config
 	Log       *slog.Logger
+
+	// Gone reports that a process which the log has surely is no more: the proof
+	// by which an agent that was restarted ends the sessions of the dead. It is
+	// called from one goroutine and must be quick. Nil: never.
+	Gone func(*command.Process) bool
 }
 
 // Agent is one host's RaftLock.
@@ -190,6 +195,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	part("bootstrap", a.belong)
 	part("router", a.route)
 	part("ticker", a.tick)
+	if a.cfg.Gone != nil {
+		part("proof of death", a.prove)
+	}
 	<-ctx.Done()
 	// Streams first, so that no application is told a thing that ends; then the
 	// parts; Raft last, since the parts read from it.

@@ -313,6 +313,14 @@ func answerQuery(ctx context.Context, node *consensus.Node, q *linkpb.Query) *li
 			a.Locks = append(a.Locks, lockInfo(i))
 		}
 		a.Next = next
+	case *linkpb.Query_Sessions:
+		page, next := view.Sessions(sessionFilter(q.Sessions))
+		for _, i := range page {
+			a.Sessions = append(a.Sessions, sessionInfo(i))
+		}
+		if next != nil {
+			a.NextSession = next[:]
+		}
 	}
 	return a
 }

@@ -93,6 +93,51 @@ func (v *View) Session(id ID) (SessionInfo, bool) {
 	return x.info(), true
 }
 
+// sessionsPage bounds a page of Sessions: each has up to ProcessesMax processes.
+const sessionsPage = 64
+
+// SessionFilter chooses sessions of clients; plain ones never.
+type SessionFilter struct {
+	// Agent is the name they are attached through.
+	Agent string
+	// NotIncarnation leaves out what is attached to it; 0: nothing.
+	NotIncarnation uint64
+	// After: ids above it only; nil: from the first on.
+	After *ID
+	// Limit: at most so many; 0, or above 64: 64.
+	Limit int
+}
+
+// Sessions returns the sessions that f chooses, by id. A next that is not nil
+// is the After of the following page. A page may hold fewer than the limit,
+// even none, and still have a next: the search of each is bounded.
+func (v *View) Sessions(f SessionFilter) (page []SessionInfo, next *ID) {
+	limit := f.Limit
+	if limit <= 0 || limit > sessionsPage {
+		limit = sessionsPage
+	}
+	from := &session{}
+	if f.After != nil {
+		from.id = *f.After
+	}
+	scanned, last := 0, ID{}
+	v.sessions.Ascend(from, func(x *session) bool {
+		if f.After != nil && x.id == *f.After {
+			return true
+		}
+		if len(page) == limit || scanned == listScan {
+			next = &last
+			return false
+		}
+		scanned, last = scanned+1, x.id
+		if x.plain == nil && x.agent == f.Agent && (f.NotIncarnation == 0 || x.incarnation != f.NotIncarnation) {
+			page = append(page, x.info())
+		}
+		return true
+	})
+	return page, next
+}
+
 // Bounds of List.
 const (
 	listDefault = 100

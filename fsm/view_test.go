@@ -87,6 +87,58 @@ func TestListScansInBounds(t *testing.T) {
 	}
 }
 
+func TestSessions(t *testing.T) {
+	v := doing(t, "open a", "open b agent=h2", "open c", "open d inc=7", "plain-acquire alice x").s.View()
+	of := func(names ...string) (ids []ID) {
+		for _, n := range names {
+			ids = append(ids, sessionID(n))
+		}
+		slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+		return ids
+	}
+	x, _ := v.Session(sessionID("a"))
+	all := of("a", "c", "d")
+	for name, c := range map[string]struct {
+		f    SessionFilter
+		want []ID
+		next *ID
+	}{
+		"an agent's":          {SessionFilter{Agent: x.Agent}, all, nil},
+		"another's":           {SessionFilter{Agent: "h2"}, of("b"), nil},
+		"nobody's":            {SessionFilter{Agent: "h3"}, nil, nil},
+		"another incarnation": {SessionFilter{Agent: x.Agent, NotIncarnation: x.Incarnation}, of("d"), nil},
+		"after":               {SessionFilter{Agent: x.Agent, After: &all[0]}, all[1:], nil},
+		"after the last":      {SessionFilter{Agent: x.Agent, After: &ID{0xff}}, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page, next := v.Sessions(c.f)
+			var got []ID
+			for _, i := range page {
+				got = append(got, i.ID)
+			}
+			if !slices.Equal(got, c.want) || next != nil {
+				t.Errorf("got %x then %x, want %x", got, next, c.want)
+			}
+		})
+	}
+	var got []ID
+	for f := (SessionFilter{Agent: x.Agent, Limit: 1}); ; {
+		page, next := v.Sessions(f)
+		if len(page) > 1 {
+			t.Fatalf("a page of %d", len(page))
+		}
+		for _, i := range page {
+			got = append(got, i.ID)
+		}
+		if f.After = next; next == nil {
+			break
+		}
+	}
+	if !slices.Equal(got, all) {
+		t.Errorf("in pages: %x, want %x", got, all)
+	}
+}
+
 func TestMatches(t *testing.T) {
 	for _, c := range []struct {
 		pattern, name string

@@ -241,6 +241,20 @@ func (p process) Same(o session.Peer) bool {
 func (p process) Exited() <-chan struct{} { return p.a.exited }
 func (p process) Release()                {}
 
+// gone is what the kernel of m's host says of a process in the log: of other
+// hosts it knows nothing.
+func (m *Member) gone(p *command.Process) bool {
+	if p.BootId != m.Host.Name {
+		return false
+	}
+	for _, a := range m.c.Apps() {
+		if a.m == m && a.pid == p.Pid {
+			return !a.Alive()
+		}
+	}
+	return true
+}
+
 // Lock acquires and waits; the handle is known to the checkers from then on.
 func (a *App) Lock(ctx context.Context, name string, opts ...raftlock.LockOption) (*Handle, error) {
 	return a.acquire(ctx, name, func(ctx context.Context, s *raftlock.Session) (*raftlock.Lock, error) {

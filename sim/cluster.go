@@ -134,6 +134,7 @@ func (m *Member) start() {
 		Bootstrap: bootstrap.DefaultConfig(),
 		Consensus: consensus.DefaultConfig(),
 		Log:       c.logger(h),
+		Gone:      m.gone,
 	}
 	cfg.Bootstrap.Expect, cfg.Bootstrap.Forwarder = c.cfg.Voters, m.forwards()
 	cfg.Consensus.Observe = c.Checks.observer(h)

@@ -77,6 +77,14 @@ func (r *RawApp) SendOpen(seq uint64, ttl time.Duration) {
 	}}})
 }
 
+// SendResume resumes on the newest stream, with a deadline half a TTL away.
+func (r *RawApp) SendResume(seq uint64, ttl time.Duration) {
+	r.Send(&api.SessionRequest{Request: &api.SessionRequest_Resume{Resume: &api.Resume{
+		Session: r.id[:], Secret: r.secret[:], Seq: seq, TtlNanos: uint64(ttl), ClockNanos: r.clock(),
+		DeadlineNanos: r.clock() + uint64(ttl/2),
+	}}})
+}
+
 // SendJoin joins another scripted application's session.
 func (r *RawApp) SendJoin(of *RawApp) {
 	r.Send(&api.SessionRequest{Request: &api.SessionRequest_Join{Join: &api.Join{

@@ -342,34 +342,41 @@ func TestDeathAfterTheAgentsRestart(t *testing.T) {
 	})
 }
 
-// Where the kernel cannot tell of the process's exit, the end of its stream
-// is that, and its application knows.
+// Where the kernel cannot tell of the process's exit, or tell the process from
+// others, the end of its stream is its exit, and its application knows.
 func TestStreamBoundSession(t *testing.T) {
-	holdersSide(t, func(t *testing.T, s *side) {
-		a := s.further(&app{id: ID{1}})
-		a.exited = nil
-		a.open(1, usualTTL)
-		s.attached(a, s.proposal(), 1)
-		if r := a.attached(); !r.GetStreamBound() {
-			t.Fatalf("told %v", r)
-		}
-		b := s.further(a)
-		b.exited = nil
-		b.resume(2, 0)
-		if r := b.attached(); r.GetReason() != api.Reason_REASON_DENIED {
-			t.Fatalf("a resume was told %v", r)
-		}
-		if all := s.proposals(); len(all) != 0 {
-			t.Fatalf("asked for %v", all)
-		}
-		a.Close()
-		if all := s.proposals(); ends(all) != 1 {
-			t.Fatalf("asked for %v", all)
-		}
-		if f := s.beat(); len(f.Except) != 1 {
-			t.Error("vouched for")
-		}
-	})
+	for name, make := range map[string]func(*app){
+		"its exit cannot be seen": func(a *app) { a.exited = nil },
+		"it cannot be recognised": func(a *app) { a.nameless = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			holdersSide(t, func(t *testing.T, s *side) {
+				a := s.further(&app{id: ID{1}})
+				make(a)
+				a.open(1, usualTTL)
+				s.attached(a, s.proposal(), 1)
+				if r := a.attached(); !r.GetStreamBound() {
+					t.Fatalf("told %v", r)
+				}
+				b := s.further(a)
+				b.exited, b.nameless = a.exited, a.nameless
+				b.resume(2, 0)
+				if r := b.attached(); r.GetReason() != api.Reason_REASON_DENIED {
+					t.Fatalf("a resume was told %v", r)
+				}
+				if all := s.proposals(); len(all) != 0 {
+					t.Fatalf("asked for %v", all)
+				}
+				a.Close()
+				if all := s.proposals(); ends(all) != 1 {
+					t.Fatalf("asked for %v", all)
+				}
+				if f := s.beat(); len(f.Except) != 1 {
+					t.Error("vouched for")
+				}
+			})
+		})
+	}
 }
 
 // An agent that stops ends no session, a stream-bound one neither.

@@ -54,8 +54,9 @@ func (p *process) known() bool {
 	return c.GetBootId() != "" && (c.GetPidfdInode() != 0 || c.GetPid() != 0 && c.GetStartTicks() != 0)
 }
 
-// bound reports that the kernel does not let this agent watch it.
-func (p *process) bound() bool { return p.peer.Exited() == nil }
+// bound reports that the kernel does not let this agent watch it, or tell it
+// from others when it comes back: no resume could be known for its own.
+func (p *process) bound() bool { return p.peer.Exited() == nil || !p.known() }
 
 // beat takes in a clock reading of the process. One ahead of this clock was
 // not made by it: it counts as now.
@@ -262,6 +263,32 @@ func final(why api.Reason) api.Reason {
 
 // processes are all that this agent knows of s: the opener first.
 func (s *session) processes() []*process { return append([]*process{s.opener}, s.joined...) }
+
+// Orphan reports that every process of a session that is known here is gone,
+// while the log may list others that joined through an older start of this
+// agent. known: the session is attached here, or about to be.
+func (h *Host) Orphan(id ID) (orphan, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.sessions[id]
+	return s != nil && s.orphan(), s != nil
+}
+
+// Orphans reports that there is any such session.
+func (h *Host) Orphans() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sessions {
+		if s.orphan() {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *session) orphan() bool {
+	return s.opener.exited && len(s.joined) == 0 && !s.whole && !s.leaseOnExit && s.attaching == nil
+}
 
 // streams are all streams of s.
 func (s *session) streams() (out []*stream) {

@@ -181,6 +181,7 @@ type app struct {
 	ttl        time.Duration
 	exited     chan struct{}
 	released   atomic.Int32
+	nameless   bool // the kernel tells nothing of it but its exit
 
 	in     chan *api.SessionRequest
 	closed chan struct{}
@@ -208,6 +209,9 @@ func (a *app) Recv() (*api.SessionRequest, error) {
 func (a *app) Close() { a.once.Do(func() { close(a.closed) }) }
 
 func (a *app) Process() *command.Process {
+	if a.nameless {
+		return nil
+	}
 	return &command.Process{Pid: 1, StartTicks: 1, BootId: "boot"}
 }
 func (a *app) Identity() string        { return "uid:1" }

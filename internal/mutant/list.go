@@ -132,6 +132,8 @@ var Rules = []Rule{
 		module + "sim", "^TestStoryLongWait$"},
 	{"agent-quorum-told", "how many voters there are is what members told, not who is in view (design section 7)",
 		module + "sim", "^TestStoryReachWithoutAQuorum$"},
+	{"agent-proof-any", "a restarted agent ends a session on proof that all its processes are gone (design section 6)",
+		module + "sim", "^TestStoryProofOfDeath$"},
 	{"agent-replaced", "frames of a link that its agent has replaced are dropped (design section 7)",
 		module + "sim", "^TestStoryReplacedLink$"},
 	{"agent-unlink", "what was confirmed on a link is not confirmed on the next one (design section 5)",
