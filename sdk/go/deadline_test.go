@@ -42,6 +42,29 @@ func TestValidUntilV(t *testing.T) {
 	})
 }
 
+func TestLeftAndDeadlineFollowV(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *Session) {
+		f.with(func() { f.silent = true })
+		l := mustLock(t, s, "a")
+		v := holdersShare(DefaultTTL)
+		at := f.host.now() + v
+		time.Sleep(time.Second)
+		if left := l.Left(); left != v-time.Second || l.Deadline() != at {
+			t.Errorf("left %v, deadline %v", left, l.Deadline())
+		}
+		f.host.jump(v) // the clock ran, timers did not
+		if l.Left() != 0 || l.Deadline() != at {
+			t.Errorf("past V: left %v, deadline %v", l.Left(), l.Deadline())
+		}
+		f.with(func() { f.silent = false })
+		time.Sleep(DefaultTTL)
+		l = mustLock(t, s, "b")
+		if err := l.Unlock(t.Context()); err != nil || l.Left() != 0 {
+			t.Errorf("unlocked: left %v, %v", l.Left(), err)
+		}
+	})
+}
+
 func TestLeaseMovesV(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake, s *Session) {
 		l := mustLock(t, s, "a")

@@ -224,6 +224,14 @@ func lostFor(r raftlockv1.Reason, detail string) *Error {
 	return e
 }
 
+// overFor makes the cause of an end that the agent told. OK is the opener's own.
+func overFor(r raftlockv1.Reason) *Error {
+	if r == raftlockv1.Reason_REASON_OK || r == raftlockv1.Reason_REASON_UNSPECIFIED {
+		r = raftlockv1.Reason_REASON_SESSION_ENDED
+	}
+	return refused(r, "")
+}
+
 // endedFor makes an ErrSessionEnded that also tells why.
 func endedFor(cause error) *Error {
 	if errors.Is(cause, ErrSessionEnded) {

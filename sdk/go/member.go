@@ -2,7 +2,6 @@ package raftlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -109,12 +108,13 @@ func (m *Member) Close() {
 	m.working.Wait()
 }
 
-// Done is closed when the session is over, or the member was closed. That the
-// session is over is heard while a stream is there, or when one is again.
+// Done is closed when the session is over, when the member was closed, or when
+// another Join of this process to the session took its place. That the session
+// is over is heard while a stream is there, or when one is again.
 func (m *Member) Done() <-chan struct{} { return m.done }
 
 // Err tells why Done is closed; nil while it is not. ErrClosed after Close,
-// else it is an ErrSessionEnded too.
+// ErrSuperseded after another Join, else it is an ErrSessionEnded too.
 func (m *Member) Err() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -252,8 +252,13 @@ func (m *Member) take(resp *raftlockv1.SessionResponse) error {
 	case *raftlockv1.SessionResponse_Reach:
 		m.reach = r.Reach.GetReason()
 	case *raftlockv1.SessionResponse_Ended:
-		m.finishLocked(endedFor(refused(r.Ended.GetReason(), "")))
-		return m.err
+		err := overFor(r.Ended.GetReason())
+		if err.Reason == raftlockv1.Reason_REASON_SUPERSEDED {
+			// The session lives on; another stream of this process speaks for it.
+			m.finishLocked(err)
+			return m.err
+		}
+		return m.refuse(err)
 	}
 	return nil
 }
@@ -299,7 +304,7 @@ func (m *Member) notAttached(a *raftlockv1.Attached) error {
 
 // refuse ends the member. Of one that had joined, that is the session's end.
 func (m *Member) refuse(err error) error {
-	if m.once && !errors.Is(err, ErrSessionEnded) {
+	if m.once {
 		err = endedFor(err)
 	}
 	m.finishLocked(err)

@@ -266,21 +266,43 @@ func TestMemberOutlivesAnAgentThatForgot(t *testing.T) {
 }
 
 func TestMemberHearsOfTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDoorman(t)
-		m, err := d.client().Join(t.Context(), d.pass)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.last().say <- &raftlockv1.SessionResponse{Response: &raftlockv1.SessionResponse_Ended{
-			Ended: &raftlockv1.Ended{Reason: raftlockv1.Reason_REASON_EXPIRED}}}
-		<-m.Done()
-		if err := m.Err(); !errors.Is(err, ErrSessionEnded) || !errors.Is(err, ErrExpired) {
-			t.Errorf("%v", err)
-		}
-		m.Close()
-		m.Close()
-	})
+	for _, c := range []struct {
+		reason raftlockv1.Reason
+		is     []error
+		not    error
+	}{
+		{raftlockv1.Reason_REASON_EXPIRED, []error{ErrSessionEnded, ErrExpired}, ErrUnnamed},
+		{raftlockv1.Reason_REASON_SESSION_ENDED, []error{ErrSessionEnded}, ErrUnnamed},
+		{ok, []error{ErrSessionEnded}, ErrUnnamed}, // the opener ended it
+		{raftlockv1.Reason_REASON_SUPERSEDED, []error{ErrSuperseded}, ErrSessionEnded},
+	} {
+		t.Run(c.reason.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDoorman(t)
+				m, err := d.client().Join(t.Context(), d.pass)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.last().say <- &raftlockv1.SessionResponse{Response: &raftlockv1.SessionResponse_Ended{
+					Ended: &raftlockv1.Ended{Reason: c.reason}}}
+				<-m.Done()
+				err = m.Err()
+				for _, is := range c.is {
+					if !errors.Is(err, is) {
+						t.Errorf("%v is not %v", err, is)
+					}
+				}
+				if errors.Is(err, c.not) {
+					t.Errorf("%v is %v", err, c.not)
+				}
+				m.Close()
+				m.Close()
+				if m.Err() != err || d.joins != 1 {
+					t.Errorf("closed: %v, %d joins", m.Err(), d.joins)
+				}
+			})
+		})
+	}
 }
 
 // The doorman fails the test for anything but Join and Beat.

@@ -263,6 +263,7 @@ func TestEnded(t *testing.T) {
 		{raftlockv1.Reason_REASON_SUPERSEDED, ErrSuperseded},
 		{raftlockv1.Reason_REASON_EXPIRED, ErrExpired},
 		{raftlockv1.Reason_REASON_SESSION_ENDED, ErrSessionEnded},
+		{ok, ErrSessionEnded}, // told of an end that its own application asked for
 	} {
 		t.Run(c.reason.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T, f *fake, s *Session) {

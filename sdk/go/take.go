@@ -35,7 +35,7 @@ func (s *Session) take(resp *raftlockv1.SessionResponse) error {
 	case *raftlockv1.SessionResponse_Reach:
 		s.reach = r.Reach.GetReason()
 	case *raftlockv1.SessionResponse_Ended:
-		s.finish(refused(r.Ended.GetReason(), ""))
+		s.finish(overFor(r.Ended.GetReason()))
 		return s.err
 	}
 	return nil
