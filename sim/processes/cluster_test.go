@@ -46,8 +46,10 @@ type agent struct {
 	args   []string
 	on     *thread
 	log    *os.File
-	proc   *process
+	proc   *process // nil: not started, or somebody else's
 	client *raftlock.Client
+	// foreign: another program started it, and ends it.
+	foreign bool
 }
 
 // plan says what cluster to make.
@@ -170,7 +172,9 @@ func (c *cluster) end() {
 			a.proc.kill()
 		}
 		_ = a.client.Close()
-		_ = a.log.Close()
+		if a.log != nil {
+			_ = a.log.Close()
+		}
 	}
 }
 
@@ -180,6 +184,9 @@ func (c *cluster) tell() {
 		return
 	}
 	for _, a := range c.agents {
+		if a.log == nil {
+			continue
+		}
 		text, err := os.ReadFile(a.log.Name())
 		if err != nil {
 			continue
@@ -201,7 +208,7 @@ func (a *agent) startAs(s spawn) {
 }
 
 // up is whether it runs, stopped or not.
-func (a *agent) up() bool { return a.proc != nil && a.proc.running() }
+func (a *agent) up() bool { return a.foreign || a.proc != nil && a.proc.running() }
 
 // leave stops it in order and waits for its end.
 func (a *agent) leave() {

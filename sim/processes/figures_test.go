@@ -13,5 +13,5 @@ func spread(d []time.Duration) string {
 	}
 	s := slices.Sorted(slices.Values(d))
 	return fmt.Sprintf("%s (median), %s (worst), %d trials",
-		s[len(s)/2].Round(10*time.Microsecond), s[len(s)-1].Round(10*time.Microsecond), len(s))
+		s[(len(s)-1)/2].Round(10*time.Microsecond), s[len(s)-1].Round(10*time.Microsecond), len(s))
 }

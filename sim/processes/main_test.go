@@ -93,8 +93,13 @@ func outerMain() int {
 // socket's path has a bound.
 func runDir() (dir string, remove func(), err error) {
 	if keep := os.Getenv("RAFTLOCK_KEEP"); keep != "" {
-		keep, err = filepath.Abs(keep)
-		return keep, func() {}, errors.Join(err, os.MkdirAll(keep, 0o700))
+		if keep, err = filepath.Abs(keep); err == nil {
+			err = os.MkdirAll(keep, 0o700)
+		}
+		if err == nil {
+			dir, err = os.MkdirTemp(keep, "rl")
+		}
+		return dir, func() {}, err
 	}
 	dir, err = os.MkdirTemp("", "rl")
 	return dir, func() { _ = os.RemoveAll(dir) }, err
