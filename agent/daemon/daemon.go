@@ -128,7 +128,7 @@ func (d *Daemon) openAgent() error {
 		Network: d.client, Gossip: poolView{d.pool}, Store: d.data,
 		Open: d.openStores, Transport: d.transport(dialer),
 		Bootstrap: bootstrap.DefaultConfig(), Consensus: consensus.DefaultConfig(),
-		Log: d.log,
+		Gone: d.kernel.gone, Log: d.log,
 	}
 	cfg.Bootstrap.Expect, cfg.Bootstrap.Initial = d.opt.Expect, d.opt.Initial
 	cfg.Bootstrap.Forwarder = d.opt.Role == RoleForwarder

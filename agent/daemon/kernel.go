@@ -39,6 +39,7 @@ func (k *kernel) gone(p *command.Process) bool {
 	return k.Gone(uds.Recorded{
 		PID: p.Pid, StartTicks: p.StartTicks, BootID: p.BootId,
 		PIDNamespace: p.PidNamespace, InitialNamespace: p.InitialNamespace,
+		PidfdInode: p.PidfdInode,
 	})
 }
 
