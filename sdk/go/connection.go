@@ -138,6 +138,9 @@ func (c *Client) readError(ctx context.Context, err error) error {
 		return ErrClosed
 	case ctx.Err() != nil:
 		return givenUp(raftlockv1.Reason_REASON_OK, AppliedNo, c.readObstacle(ctx.Err()))
+	case status.Code(err) == codes.DeadlineExceeded:
+		// The agent's timer, or gRPC's, ran out before ours.
+		return givenUp(raftlockv1.Reason_REASON_OK, AppliedNo, c.readObstacle(context.DeadlineExceeded))
 	}
 	return FromStatus(err)
 }

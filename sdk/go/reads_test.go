@@ -389,9 +389,11 @@ func TestReadRefused(t *testing.T) {
 	l.serve(t, path)
 	c := clientOf(t, path)
 	for name, test := range map[string]struct{ err, want error }{
-		"no quorum": {reasoned(codes.Unavailable, "NO_QUORUM", "no"), ErrNoQuorum}, // not asked again: it waited
-		"denied":    {reasoned(codes.PermissionDenied, "DENIED", "no"), ErrDenied},
-		"unknown":   {status.Error(codes.Unimplemented, "old agent"), ErrUnnamed},
+		"no quorum":  {reasoned(codes.Unavailable, "NO_QUORUM", "no"), ErrNoQuorum}, // not asked again: it waited
+		"denied":     {reasoned(codes.PermissionDenied, "DENIED", "no"), ErrDenied},
+		"time there": {status.Error(codes.DeadlineExceeded, "stream terminated by RST_STREAM"), context.DeadlineExceeded},
+		"too late":   {status.Error(codes.DeadlineExceeded, "x"), ErrCancelled},
+		"unknown":    {status.Error(codes.Unimplemented, "old agent"), ErrUnnamed},
 	} {
 		reason.Store(test.err)
 		if _, err := c.Get(soon(t), "a"); !errors.Is(err, test.want) || !strings.Contains(err.Error(), `get "a"`) {
