@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -113,7 +114,7 @@ func list(ctx context.Context, c *raftlock.Client, f raftlock.Filter, all bool, 
 func printLock(w io.Writer, l raftlock.LockInfo) error {
 	state := "free"
 	if l.Held {
-		state = fmt.Sprintf("held by %s on %s", l.Owner, l.Agent)
+		state = fmt.Sprintf("held by %s on %s", holder(l), l.Agent)
 	}
 	if l.Revoked {
 		state += ", revoked"
@@ -138,16 +139,24 @@ func printLocks(w io.Writer, locks []raftlock.LockInfo) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tHOLDER\tTOKEN\tWAITERS\tAGENT\tTTL\tSTATE")
 	for _, l := range locks {
-		holder, token, agent, ttl, state := "-", "-", "-", "-", "free"
+		who, token, agent, ttl, state := "-", "-", "-", "-", "free"
 		if l.Held {
-			holder, token, agent, ttl, state = plain(l.Owner), strconv.FormatUint(l.Token, 10), plain(l.Agent), l.TTL.String(), "held"
+			who, token, agent, ttl, state = plain(holder(l)), strconv.FormatUint(l.Token, 10), plain(l.Agent), l.TTL.String(), "held"
 		}
 		if l.Revoked {
 			state = "revoked"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", plain(l.Name), holder, token, l.Waiters, agent, ttl, state)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", plain(l.Name), who, token, l.Waiters, agent, ttl, state)
 	}
 	return t.Flush()
+}
+
+// holder is who holds, as well as it is known.
+func holder(l raftlock.LockInfo) string {
+	if l.Owner == "" && l.Session != "" {
+		return "session " + l.Session[:min(8, len(l.Session))]
+	}
+	return cmp.Or(l.Owner, "somebody")
 }
 
 // plain makes text of others harmless to a terminal.

@@ -94,6 +94,8 @@ func startWith(t *testing.T, environ []string, args ...string) *program {
 	p := &program{t: t, cmd: exec.CommandContext(patient(t), "/proc/self/exe")}
 	p.cmd.Args, p.cmd.Env = append([]string{"raftlock"}, args...), append(os.Environ(), environ...)
 	p.cmd.Stderr = &p.stderr
+	// A command that outlives a program that failed must not keep the test.
+	p.cmd.WaitDelay = time.Second
 	out, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +128,7 @@ func (p *program) rest() string {
 	}
 	var b bytes.Buffer
 	if _, err := b.ReadFrom(p.lines); err != nil {
-		p.t.Fatalf("the output stays open: %v; so far %q", err, b.String())
+		p.t.Fatalf("the output stays open: %v; at last %q", err, b.Bytes()[max(0, b.Len()-200):])
 	}
 	return b.String()
 }

@@ -140,7 +140,7 @@ func TestRunStopsAndContinues(t *testing.T) {
 	_, socket := startAgent(t)
 	// One that does not fork: a shell that waits for a stopped fork to execute
 	// is not itself called stopped.
-	p := start(t, socket, "run", "a", "--", "sh", "-c", "echo $$; exec sleep 1000")
+	p := start(t, socket, "run", "a", "--", "sh", "-c", "echo $$; exec sleep 60")
 	pid := p.line()
 	p.signal(syscall.SIGTSTP)
 	awaitState(t, pid, "T")
@@ -376,7 +376,7 @@ func TestRunnersDeathIsTheCommands(t *testing.T) {
 func TestRunClearsTheGroup(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, left string }{
-		{"obedient", "sleep 1000"},
+		{"obedient", "sleep 60"},
 		{"deaf", "sh -c \"trap '' TERM; echo deaf; while :; do sleep 0.01; done\""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

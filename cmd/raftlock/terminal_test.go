@@ -128,7 +128,7 @@ func TestRunTellsAPersonWhatItWaitsFor(t *testing.T) {
 	tt := typeIn(t, socket, `
 raftlock run a -- true
 echo "status $?"`)
-	tt.until(`waiting for "a": held by stranger on fake with token 1, 1 in the queue`)
+	tt.until(`waiting for "a": held by "stranger" on "fake" with token 1, 1 in the queue`)
 	tt.press(ctrlC)
 	tt.until("status 130")
 }

@@ -10,7 +10,9 @@ import (
 
 const (
 	askEvery    = 200 * time.Millisecond
-	askPatience = time.Second
+	askPatience = 3 * time.Second
+	// doingMax bounds what is told of a start.
+	doingMax = 20
 )
 
 // seen is what one question found.
@@ -59,11 +61,12 @@ type picture struct {
 	leader  string
 	term    uint64
 	ready   bool
-	cut     bool // nobody who answers has a quorum
+	doing   map[string]bool // what was told of agents that look for a cluster
+	cut     bool            // nobody who answers has a quorum
 }
 
 func newPicture(want int) *picture {
-	return &picture{want: want, serving: map[string]bool{}, role: map[string]string{}, quorum: map[string]bool{}}
+	return &picture{want: want, serving: map[string]bool{}, role: map[string]string{}, quorum: map[string]bool{}, doing: map[string]bool{}}
 }
 
 // take returns what there is to say about news.
@@ -82,9 +85,13 @@ func (p *picture) take(s seen) (lines []string) {
 		say("%s serves (%d of %d)", s.agent, len(p.serving), p.want)
 	}
 	p.quorum[s.agent] = s.status.HasQuorum
+	if d := s.status.Doing; d != "" && !p.doing[d] && len(p.doing) < doingMax {
+		p.doing[d] = true
+		say("%s: %s", s.agent, d)
+	}
 	for _, n := range s.status.Nodes {
 		if n.Name == s.agent && n.Role != "" && n.Role != p.role[n.Name] {
-			if p.role[n.Name] != "" || p.ready {
+			if p.ready {
 				say("%s is a %s now", n.Name, n.Role)
 			}
 			p.role[n.Name] = n.Role

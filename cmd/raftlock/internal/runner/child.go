@@ -55,7 +55,7 @@ func startChild(cfg *Config, env []string, tty *terminal) (*child, error) {
 	attr := &syscall.ProcAttr{
 		Env:   env,
 		Files: []uintptr{cfg.Stdin.Fd(), cfg.Stdout.Fd(), cfg.Stderr.Fd()},
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: deathSignal()},
 	}
 	if tty != nil {
 		attr.Sys.Foreground, attr.Sys.Ctty = true, tty.fd

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/raftlock/raftlock/internal/mutant"
 	raftlock "github.com/raftlock/raftlock/sdk/go"
 )
 
@@ -143,7 +144,7 @@ func (h *holding) look() (time.Duration, error) {
 	if h.cause == nil && !h.ended && now >= stopAt {
 		h.stop(errNear, stopAt+h.cfg.StopTimeout)
 	}
-	if now >= h.killAt {
+	if now >= h.killAt && !mutant.On("run-kill") {
 		h.killed = true
 		h.child.signal(syscall.SIGKILL)
 		if late := now >= h.killAt+undeadMax; late && !h.lock.Valid() {
@@ -239,6 +240,9 @@ func (h *holding) resume(s syscall.Signal) {
 // leftovers ends what the command left behind in its group: the lock is not
 // given to others while it runs.
 func (h *holding) leftovers() {
+	if mutant.On("run-group") {
+		return
+	}
 	h.child.signal(syscall.SIGTERM)
 	h.child.signal(syscall.SIGCONT)
 	h.killAt = min(h.killAt, clock()+h.cfg.StopTimeout, h.deadline()-h.cfg.margin())

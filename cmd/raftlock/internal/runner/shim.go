@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/raftlock/raftlock/internal/mutant"
 	raftlock "github.com/raftlock/raftlock/sdk/go"
 )
 
@@ -57,15 +58,7 @@ func Shim(ctx context.Context, orders, reports int, command []string) (int, erro
 	if err != nil {
 		return ExitNotAcquired, err
 	}
-	client, err := raftlock.Dial(ctx, raftlock.WithSocket(b.Socket), raftlock.WithTTL(b.TTL))
-	if err != nil {
-		return ExitNotAcquired, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, b.TTL)
-	defer cancel()
-	// The membership is not closed: it stays with the process, which the agent
-	// knows by its pidfd, and its stream ends with the execution.
-	if _, err := client.Join(ctx, pass); err != nil {
+	if err := join(ctx, b, pass); err != nil {
 		return ExitNotAcquired, fmt.Errorf("join the lock's session: %w; the command was not started", err)
 	}
 	if _, err := io.WriteString(os.NewFile(uintptr(reports), "reports"), reportJoined+"\n"); err != nil {
@@ -76,6 +69,23 @@ func Shim(ctx context.Context, orders, reports int, command []string) (int, erro
 		return ExitNotAcquired, err
 	}
 	return execute(program, command, c)
+}
+
+// join makes this process one of the session's. The membership is not closed:
+// it stays with the process, which the agent knows by its pidfd, and its stream
+// ends with the execution.
+func join(ctx context.Context, b briefing, pass raftlock.Pass) error {
+	if mutant.On("run-joined") {
+		return nil
+	}
+	client, err := raftlock.Dial(ctx, raftlock.WithSocket(b.Socket), raftlock.WithTTL(b.TTL))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.TTL)
+	defer cancel()
+	_, err = client.Join(ctx, pass)
+	return err
 }
 
 func read(in *bufio.Reader, into any) error {
@@ -95,7 +105,7 @@ func execute(program string, command []string, c clearance) (int, error) {
 	// The thread that executes is what is left of the process, and PDEATHSIG
 	// belongs to a thread: the one set at the fork is the first thread's.
 	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(deathSignal()), 0, 0, 0); err != nil {
 		return ExitNotRunnable, fmt.Errorf("have the kernel end the command with its runner: %w", err)
 	}
 	// After it, so that a runner that died before is noticed here and one that
@@ -103,11 +113,19 @@ func execute(program string, command []string, c clearance) (int, error) {
 	if os.Getppid() != c.Parent {
 		return ExitNotAcquired, errors.New("the runner is gone")
 	}
-	if clock() >= c.Until {
+	if clock() >= c.Until && !mutant.On("run-late") {
 		return ExitNotAcquired, errTooLate
 	}
 	err := syscall.Exec(program, command, os.Environ())
 	return statusOf(err), fmt.Errorf("%s: %w", program, err)
+}
+
+// deathSignal is what the command gets when its runner dies.
+func deathSignal() syscall.Signal {
+	if mutant.On("run-death") {
+		return 0
+	}
+	return syscall.SIGKILL
 }
 
 // lookup finds the program as a shell does; one in the current directory is

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,8 +137,8 @@ func (r *run) notice(ctx context.Context) {
 	case err != nil || !info.Held:
 		r.tell("waiting for %q", r.cfg.Lock)
 	default:
-		r.tell("waiting for %q: held by %s on %s with token %d, %d in the queue",
-			r.cfg.Lock, info.Owner, info.Agent, info.Token, info.Waiters)
+		r.tell("waiting for %q: held by %q on %q with token %d, %d in the queue",
+			r.cfg.Lock, cmp.Or(info.Owner, "somebody"), info.Agent, info.Token, info.Waiters)
 	}
 }
 
