@@ -170,24 +170,29 @@ func errorInfo(err error) (*errdetails.ErrorInfo, bool) {
 	return nil, false
 }
 
+// ctxErrors are the codes that stand for a context's end.
+var ctxErrors = map[codes.Code]error{
+	codes.DeadlineExceeded: context.DeadlineExceeded,
+	codes.Canceled:         context.Canceled,
+}
+
 // FromStatus turns an error of a gRPC call to an agent into an *Error, for
 // those who call the api themselves. One that names no reason becomes an
-// ErrUnnamed around the original, AppliedUnknown; nil stays nil.
+// ErrUnnamed around the original, or if time ran out an ErrCancelled that is
+// the context's error too; both AppliedUnknown. nil stays nil.
 func FromStatus(err error) error {
 	if err == nil {
 		return nil
 	}
 	info, told := errorInfo(err)
-	if !told {
+	ended := ctxErrors[status.Code(err)]
+	switch {
+	case !told && ended != nil:
+		return givenUp(raftlockv1.Reason_REASON_OK, AppliedUnknown, fmt.Errorf("%w: %w", ended, err))
+	case !told:
 		return &Error{Applied: AppliedUnknown, cause: err}
 	}
-	e := &Error{Detail: status.Convert(err).Message(), Applied: AppliedUnknown}
-	switch status.Code(err) {
-	case codes.DeadlineExceeded:
-		e.cause = context.DeadlineExceeded
-	case codes.Canceled:
-		e.cause = context.Canceled
-	}
+	e := &Error{Detail: status.Convert(err).Message(), Applied: AppliedUnknown, cause: ended}
 	if info.GetMetadata()["applied"] == string(AppliedNo) {
 		e.Applied = AppliedNo
 	}

@@ -250,6 +250,8 @@ func TestEveryReasonComesThroughStatus(t *testing.T) {
 	for name, c := range map[string]struct{ err, want error }{
 		"of the future":      {reasoned(codes.Aborted, "MOONSTRUCK", "no"), ErrUnnamed},
 		"out of time there":  {reasoned(codes.DeadlineExceeded, "NO_QUORUM", "no"), context.DeadlineExceeded},
+		"out of time here":   {status.Error(codes.DeadlineExceeded, "x"), context.DeadlineExceeded},
+		"called off":         {status.Error(codes.Canceled, "x"), context.Canceled},
 		"without a reason":   {status.Error(codes.Unimplemented, "x"), ErrUnnamed},
 		"of another service": {anothers(), ErrUnnamed},
 		"nothing":            {nil, nil},
