@@ -123,14 +123,15 @@ func (m *Member) start() {
 	rng := c.W.Rand(fmt.Sprintf("agent/%s/%d", h.Name, h.Incarnation()))
 	incarnation := rng.Uint64() | 1
 	kv := h.Disk.KV()
+	seat := c.Pool.of(h, incarnation, m.forwards())
 	cfg := agent.Config{
 		Name: h.Name, Address: h.Addr(), Incarnation: incarnation,
 		Clock: h.Clock(), Wall: time.Now, Rand: randReader{rng},
-		Network: h.Network(), Gossip: c.Pool.of(h, incarnation, m.forwards()), Store: smallFiles{kv},
+		Network: h.Network(), Gossip: seat, Store: smallFiles{kv},
 		Open: func() (*agent.Stores, error) {
 			return &agent.Stores{Logs: h.Disk.Logs(), Stable: h.Disk.Stable(), Snapshots: h.Disk.Snapshots()}, nil
 		},
-		Transport: func(server raft.ServerID) raft.Transport { return h.TransportAs(server) },
+		Transport: func(server raft.ServerID) raft.Transport { return h.TransportVia(server, seat.Address) },
 		Bootstrap: bootstrap.DefaultConfig(),
 		Consensus: consensus.DefaultConfig(),
 		Log:       c.logger(h),

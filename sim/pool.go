@@ -83,10 +83,12 @@ func (s *seat) Members() []bootstrap.Member {
 	return out
 }
 
-// Address is where the server that one sees was started last.
+// Address is where a server that one sees is, or was when it was seen last.
 func (s *seat) Address(serverID string) (string, bool) {
-	for _, m := range s.Members() {
-		if m.ServerID == serverID && serverID != "" {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	for name, m := range s.p.members {
+		if m.ServerID == serverID && serverID != "" && !s.p.hidden[[2]string{s.h.Name, name}] {
 			return m.Address, true
 		}
 	}

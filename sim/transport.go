@@ -21,6 +21,7 @@ type transport struct {
 	inc  *incarnation
 	addr string
 	as   raft.ServerID // whose messages it takes; empty: anybody's
+	find func(string) (string, bool)
 	cons chan raft.RPC
 	dead chan struct{}
 
@@ -38,11 +39,15 @@ func (h *Host) Transport() raft.Transport { return h.TransportAs("") }
 
 // TransportAs is Transport for one server: what reaches this address and is
 // meant for another server is refused, as the real port does.
-func (h *Host) TransportAs(server raft.ServerID) raft.Transport {
+func (h *Host) TransportAs(server raft.ServerID) raft.Transport { return h.TransportVia(server, nil) }
+
+// TransportVia is TransportAs that asks find where a server is now, at every
+// message; false leaves the address that Raft has. Nil: it is not asked.
+func (h *Host) TransportVia(server raft.ServerID, find func(string) (string, bool)) raft.Transport {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	t := &transport{
-		w: h.w, inc: h.inc, addr: h.addr, as: server,
+		w: h.w, inc: h.inc, addr: h.addr, as: server, find: find,
 		cons: make(chan raft.RPC, consumerMax), dead: make(chan struct{}),
 	}
 	if h.inc.transport != nil {
@@ -147,6 +152,11 @@ type rpc struct {
 
 // ask makes one exchange and fills r with a copy of the response.
 func ask[R any](t *transport, addr raft.ServerAddress, m rpc, r *R) error {
+	if t.find != nil {
+		if now, ok := t.find(string(m.to)); ok {
+			addr = raft.ServerAddress(now)
+		}
+	}
 	response, err := t.w.exchange(&exchange{
 		from: t.inc, addr: string(addr), kind: m.kind, reply: m.kind + "-reply", heartbeat: m.heartbeat,
 		timeout: t.w.Net.RPCTimeout * max(m.slow, 1), quit: t.dead, errQuit: ErrDead,

@@ -134,6 +134,8 @@ var Rules = []Rule{
 		module + "sim", "^TestStoryReachWithoutAQuorum$"},
 	{"agent-proof-any", "a restarted agent ends a session on proof that all its processes are gone (design section 6)",
 		module + "sim", "^TestStoryProofOfDeath$"},
+	{"agent-moved", "voters are asked where gossip says that they are now (design section 8)",
+		module + "sim", "^TestStoryVotersMove$"},
 	{"agent-replaced", "frames of a link that its agent has replaced are dropped (design section 7)",
 		module + "sim", "^TestStoryReplacedLink$"},
 	{"agent-unlink", "what was confirmed on a link is not confirmed on the next one (design section 5)",
