@@ -183,7 +183,8 @@ func (h *Host) takeTTL(s *session, ttl time.Duration) {
 	switch {
 	case ttl == 0 || s.changing():
 	case ttl <= s.ttl || s.ttl == 0:
-		s.ttl, s.grow = ttl, 0
+		s.grow = 0
+		h.reckon(s, ttl)
 	default:
 		s.grow, s.growAfter = ttl, h.beatNo
 	}

@@ -48,7 +48,8 @@ func (h *Host) lose(s *session, e *entry) {
 // renewed moves V by the answer to a beat that spoke for s.
 func (h *Host) renewed(s *session, b beat, now time.Duration) {
 	if s.grow != 0 && b.number > s.growAfter {
-		s.ttl, s.grow = s.grow, 0
+		h.reckon(s, s.grow)
+		s.grow = 0
 	}
 	h.moveV(s, lease.HolderDeadline(b.sent, s.ttl), now)
 }
@@ -82,8 +83,8 @@ func (h *Host) shorten(s *session, ttl, now time.Duration) {
 		return
 	}
 	v := lease.HolderDeadline(now, ttl)
-	s.ttl = ttl
 	s.v, s.attachV = min(s.v, v), min(s.attachV, v)
+	h.reckon(s, ttl)
 	for _, e := range s.entries {
 		e.frozen = min(e.frozen, v) // a new leader reckons with the new TTL
 	}

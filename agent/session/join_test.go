@@ -269,6 +269,42 @@ func TestJoinedSpeakAfterTheOpenerOnly(t *testing.T) {
 	})
 }
 
+// The TTL changes: those that joined are told, since they beat by it.
+func TestJoinedHearsOfTheTTL(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.opened(usualTTL)
+		b := s.joined(a)
+		a.setTTL(2, time.Second)
+		if r := b.attached(); r.GetTtlNanos() != uint64(time.Second) || time.Duration(r.DeadlineNanos) > s.now()+time.Second {
+			t.Fatalf("told %v", r)
+		}
+		s.applied(s.proposal(), &command.Result{TtlNanos: uint64(time.Second)})
+		if r := b.attached(); r != nil {
+			t.Fatalf("told %v again", r)
+		}
+	})
+}
+
+// The session moves to another agent: who joined is told nothing final, and
+// joins anew there.
+func TestJoinedOfASessionThatMoved(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.opened(usualTTL)
+		b, c := s.joined(a), s.further(a).join()
+		s.notice(a, &linkpb.Notice{Notice: &linkpb.Notice_Moved{Moved: true}})
+		for _, x := range []*app{b, c} {
+			if all := x.heard(); len(all) != 0 {
+				t.Errorf("told %v", all)
+			}
+			select {
+			case <-x.closed:
+			default:
+				t.Error("the stream goes on")
+			}
+		}
+	})
+}
+
 // The same process joins again, after its stream broke or beside it: it is
 // listed once, and the newest stream counts.
 func TestJoinTwice(t *testing.T) {

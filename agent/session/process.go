@@ -236,15 +236,33 @@ func (h *Host) beaten(s *session, p *process, str *stream, r *api.SessionRequest
 	return true
 }
 
-// dismiss ends the streams of those that joined s.
+// reckon makes ttl what V is reckoned with. Those that joined are told: they
+// beat by it.
+func (h *Host) reckon(s *session, ttl time.Duration) {
+	if s.ttl == ttl {
+		return
+	}
+	s.ttl = ttl
+	for _, p := range s.processes() {
+		if p.told {
+			p.told = false
+			h.tellJoined(s, p)
+		}
+	}
+}
+
+// dismiss ends the streams of those that joined s. Where only this agent's part
+// in it is over they hear no more than that: they join anew where it is now.
 func (s *session) dismiss(why api.Reason) {
 	for _, p := range s.processes() {
 		if p.stream == nil {
 			continue
 		}
-		if p.told {
+		switch {
+		case why == api.Reason_REASON_SUPERSEDED:
+		case p.told:
 			p.stream.send(ended(why))
-		} else {
+		default:
 			_ = p.stream.refuse(0, final(why), "the session ended before the join was applied")
 		}
 		p.stream.finish()
