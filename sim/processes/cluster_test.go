@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,7 +60,8 @@ type plan struct {
 	apart bool
 }
 
-var clusters int // so many were made; tests run one after the other
+// clusters is how many were made: each has addresses and names of its own.
+var clusters atomic.Int32
 
 // newCluster makes agents and starts none. They are gone when the test is over.
 func newCluster(t testing.TB, p plan) *cluster {
@@ -74,13 +76,13 @@ func newCluster(t testing.TB, p plan) *cluster {
 
 func makeCluster(t testing.TB, p plan) *cluster {
 	t.Helper()
-	clusters++
-	c := &cluster{t: t, dir: runPath(fmt.Sprintf("c%d", clusters))}
+	number := clusters.Add(1)
+	c := &cluster{t: t, dir: runPath(fmt.Sprintf("c%d", number))}
 	must(t, os.MkdirAll(c.dir, 0o700))
 	threads := slices.Repeat([]*thread{home}, p.agents)
-	address := func(i int) string { return fmt.Sprintf("127.%d.0.%d", clusters, i+1) }
+	address := func(i int) string { return fmt.Sprintf("127.%d.0.%d", number, i+1) }
 	if p.apart {
-		c.net, threads = newNetwork(t, fmt.Sprintf("rl%d", clusters), p.agents)
+		c.net, threads = newNetwork(t, fmt.Sprintf("rl%d", number), p.agents)
 		address = c.net.address
 	}
 	for i := range p.agents {

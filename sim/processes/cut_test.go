@@ -13,9 +13,10 @@ import (
 // The leader is cut off from everybody else. Whatever is asked of it after the
 // cut, it acknowledges nothing; the others go on; healed, all tell one history.
 func TestLeaderCutOff(t *testing.T) {
+	t.Parallel()
 	c := formed(t, plan{agents: 7, expect: 5, apart: true})
 	var led []time.Duration
-	for n := range trials(t, 2) {
+	for n := range trials(t, 1) {
 		led = append(led, cutLeader(c, n))
 	}
 	figure(t, "from the cut to the first grant by the others: %s", spread(led))
@@ -110,7 +111,7 @@ func oneHistory(c *cluster, held string, token uint64, probes string) {
 // older than what the others did before it was asked, no lock is held twice.
 func TestLeaderStopped(t *testing.T) {
 	c := usual(t)
-	for n := range trials(t, 2) {
+	for n := range trials(t, 1) {
 		stopLeader(c, n)
 	}
 }
@@ -164,6 +165,7 @@ func stopLeader(c *cluster, n int) {
 // there is no quorum, and whether the request may have been applied; then every
 // old handle is lost, and every lock free or granted anew.
 func TestMajorityGone(t *testing.T) {
+	t.Parallel()
 	c := formed(t, plan{agents: 7, expect: 5})
 	r := c.roles()
 	away := []*agent{r.leader, r.voters[2], r.voters[3]}

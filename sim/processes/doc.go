@@ -27,7 +27,8 @@
 //
 // An ordinary run tries everything a few times. These variables make it long:
 //
-//	RAFTLOCK_TRIALS    how often each is tried (the release's figures: 50)
+//	RAFTLOCK_TRIALS    how often each is tried (50); with -parallel 1, so that
+//	                   figures are not of two clusters at a time
 //	RAFTLOCK_SESSIONS  sessions that are renewed for RAFTLOCK_QUIET (1000)
 //	RAFTLOCK_QUIET     how long nothing may enter the log (1m)
 //	RAFTLOCK_KEEP      a directory for the agents' logs and state; it stays

@@ -12,8 +12,9 @@ import (
 // Nine fresh agents that know nothing but addresses and --expect 5 make one
 // cluster of five voters.
 func TestFreshAgentsFormOneCluster(t *testing.T) {
+	t.Parallel()
 	var took []time.Duration
-	for range trials(t, 2) {
+	for range trials(t, 1) {
 		t.Run("nine", func(t *testing.T) {
 			c := newCluster(t, plan{agents: 9, expect: 5})
 			program(t, agentProgram)
@@ -35,6 +36,7 @@ func TestFreshAgentsFormOneCluster(t *testing.T) {
 // Forwarders that come back and see none of the voters are as many as would
 // make a cluster, and must not.
 func TestForwardersAloneFoundNothing(t *testing.T) {
+	t.Parallel()
 	c := formed(t, plan{agents: 10, expect: 5, apart: true})
 	var cut []int
 	forwarders := c.roles().forwarders
@@ -49,7 +51,7 @@ func TestForwardersAloneFoundNothing(t *testing.T) {
 		a.start()
 	}
 	// A first start takes 3 s of a still view; the cluster above took twice that.
-	for over := clock() + 10*time.Second; clock() < over; pass(200 * time.Millisecond) {
+	for over := clock() + 8*time.Second; clock() < over; pass(200 * time.Millisecond) {
 		for _, a := range forwarders {
 			st, err := a.status()
 			if err != nil {

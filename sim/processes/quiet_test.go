@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	quietTTL  = 5 * time.Second
+	quietTTL  = 4 * time.Second
 	locksEach = 10
 )
 

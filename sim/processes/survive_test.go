@@ -12,6 +12,7 @@ import (
 // Nobody notices: no call fails, no handle leaves held, the queue keeps its
 // order.
 func TestVotersDieAndAgentsRestart(t *testing.T) {
+	t.Parallel()
 	var pauses []time.Duration
 	for range trials(t, 1) {
 		t.Run("trial", func(t *testing.T) {
