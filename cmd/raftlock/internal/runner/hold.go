@@ -30,21 +30,19 @@ var (
 // holding is one hold with its command. Only hold's goroutine touches it.
 type holding struct {
 	*run
-	session *raftlock.Session
-	lock    *raftlock.Lock
-	child   *child
-	tty     *terminal
+	lock  *raftlock.Lock
+	child *child
+	tty   *terminal
 
 	cause    error         // why the command was told to stop, if it was us
 	killAt   time.Duration // when what is left is killed
 	killed   bool
-	undead   bool          // a person was told that they do not end
-	frozen   time.Duration // of a revoked hold: the deadline as it was
-	cleared  bool          // the command was let go
-	running  bool          // the shim is done
-	ended    bool          // the command is gone
-	paused   bool          // somebody forwarded a TSTP: leave it stopped
-	refused  bool          // a person was told about Ctrl-Z
+	undead   bool // a person was told that they do not end
+	cleared  bool // the command was let go
+	running  bool // the shim is done
+	ended    bool // the command is gone
+	paused   bool // somebody forwarded a TSTP: leave it stopped
+	refused  bool // a person was told about Ctrl-Z
 	deferred []syscall.Signal
 }
 
@@ -55,7 +53,7 @@ func (r *run) hold(session *raftlock.Session, lock *raftlock.Lock) (int, error) 
 	if err != nil {
 		return ExitLost, fmt.Errorf("%w; the command was not started", err)
 	}
-	h := &holding{run: r, session: session, lock: lock, tty: terminalOf(r.cfg.Stdin), killAt: math.MaxInt64, frozen: math.MaxInt64}
+	h := &holding{run: r, lock: lock, tty: terminalOf(r.cfg.Stdin), killAt: math.MaxInt64}
 	var foreground *terminal
 	if h.tty.ours() {
 		foreground = h.tty
@@ -115,8 +113,8 @@ func (h *holding) watch() error {
 			h.forward(s.(syscall.Signal))
 		case <-revoked:
 			revoked = nil
-			h.frozen = h.deadline()
-			h.stop(errRevoked, h.frozen-h.cfg.margin())
+			// Nothing moves a revoked hold's V any more.
+			h.stop(errRevoked, h.lock.Deadline()-h.cfg.margin())
 		case <-lost:
 			lost = nil
 			h.stop(errGone, clock())
@@ -164,7 +162,7 @@ func (h *holding) look() (time.Duration, error) {
 
 // stopAt is when the command must be told to stop, if nothing is renewed.
 func (h *holding) stopAt() time.Duration {
-	return h.deadline() - h.cfg.margin() - h.cfg.StopTimeout
+	return h.lock.Deadline() - h.cfg.margin() - h.cfg.StopTimeout
 }
 
 // stop tells the group to end, and sets when it is killed. The first cause
@@ -245,7 +243,7 @@ func (h *holding) leftovers() {
 	}
 	h.child.signal(syscall.SIGTERM)
 	h.child.signal(syscall.SIGCONT)
-	h.killAt = min(h.killAt, clock()+h.cfg.StopTimeout, h.deadline()-h.cfg.margin())
+	h.killAt = min(h.killAt, clock()+h.cfg.StopTimeout, h.lock.Deadline()-h.cfg.margin())
 }
 
 // outcome says how it went. A command that ended by itself has its own status,
@@ -264,18 +262,4 @@ func (h *holding) outcome(err error) (int, error) {
 		return ExitLost, fmt.Errorf("%w; the command was %s, look at what it left unfinished", h.cause, how)
 	}
 	return h.child.exitCode(), nil
-}
-
-// deadline is the hold's V. A revoked one's does not move.
-func (h *holding) deadline() time.Duration {
-	return min(h.frozen, deadlineOf(h.session, h.lock))
-}
-
-// deadlineOf asks the handle where it can tell. The session's own deadline is
-// that of every hold that is neither revoked nor fresh from a broken stream.
-func deadlineOf(session *raftlock.Session, lock any) time.Duration {
-	if l, ok := lock.(interface{ Deadline() time.Duration }); ok {
-		return l.Deadline()
-	}
-	return session.Deadline()
 }
