@@ -17,8 +17,14 @@ import (
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-// readTimeout bounds a read whose caller set no deadline.
-const readTimeout = 10 * time.Second
+const (
+	// readTimeout bounds a read whose caller set no deadline.
+	readTimeout = 10 * time.Second
+	// A caller's deadline is stopped short of, by a tenth of what is left but no
+	// more than this: else the caller would hear of no reason, only of its own
+	// deadline.
+	answerMargin = 100 * time.Millisecond
+)
 
 // errNoPeer: a session needs a process that the kernel vouches for.
 var errNoPeer = errors.New("the caller's process is not known")
@@ -133,10 +139,11 @@ func (s *API) query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, 
 }
 
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, has := ctx.Deadline(); has {
-		return ctx, func() {}
+	deadline, has := ctx.Deadline()
+	if !has {
+		return context.WithTimeout(ctx, readTimeout)
 	}
-	return context.WithTimeout(ctx, readTimeout)
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/10, answerMargin)))
 }
 
 func apiLock(l *linkpb.LockInfo) *api.LockInfo {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"sort"
 
@@ -36,6 +37,7 @@ type modelSession struct {
 	mark        uint64
 	acked       map[uint64]bool
 	done        map[uint64]modelDone
+	identity    string
 	owner, lock string // of a plain one
 	made        uint64
 }
@@ -162,7 +164,7 @@ func (m *model) open(x *modelSession, c *command.Command, o *command.Open) *comm
 	}
 	m.attached++
 	x = &modelSession{
-		id: ID(c.Session), att: m.attached, inc: o.Agent.Incarnation, agent: o.Agent.Name, ttl: o.TtlNanos,
+		id: ID(c.Session), att: m.attached, inc: o.Agent.Incarnation, agent: o.Agent.Name, identity: o.Identity, ttl: o.TtlNanos,
 		secret: o.SecretHash, lease: o.LeaseOnExit, acked: map[uint64]bool{}, done: map[uint64]modelDone{},
 	}
 	if o.Process != nil {
@@ -354,7 +356,7 @@ func (m *model) holder(lock string) *command.Holder {
 		return nil
 	}
 	x := m.sessions[c.session]
-	return &command.Holder{Session: x.id[:], Owner: x.owner, Agent: x.agent, Token: c.token}
+	return &command.Holder{Session: x.id[:], Owner: cmp.Or(x.owner, x.identity), Agent: x.agent, Token: c.token}
 }
 
 func (m *model) standing(c *modelClaim) *command.Standing {

@@ -80,6 +80,15 @@ type SessionInfo struct {
 	Holds, Waits, Answers int
 }
 
+// owner is whose the session is, for people: of plain requests the name their
+// caller chose, else the identity that the agent told.
+func (x *session) owner() string {
+	if x.plain != nil {
+		return x.plain.owner
+	}
+	return x.identity
+}
+
 func (x *session) info() SessionInfo {
 	i := SessionInfo{
 		ID: x.id, Attachment: x.attachment, Incarnation: x.incarnation, Agent: x.agent,

@@ -149,9 +149,7 @@ func (t *tables) holderOf(name string) *command.Holder {
 		return nil
 	}
 	x := t.session(l.holder.session)
-	h := &command.Holder{Session: append([]byte(nil), x.id[:]...), Agent: x.agent, Token: l.holder.token}
-	if x.plain != nil {
-		h.Owner = x.plain.owner
+	return &command.Holder{
+		Session: append([]byte(nil), x.id[:]...), Owner: x.owner(), Agent: x.agent, Token: l.holder.token,
 	}
-	return h
 }

@@ -151,7 +151,7 @@ type Filter struct {
 	Prefix string
 	// Pattern: "*" matches any run of characters, "?" one. "" matches all.
 	Pattern string
-	// Owner of a plain hold, or the agent of a session's.
+	// Owner as the holder is told with: a plain one's own name, or an identity.
 	Owner     string
 	Contested bool
 	// Metadata pairs that the hold must carry, all of them.
@@ -196,11 +196,8 @@ func (v *View) chosen(l lock, f Filter) bool {
 	if f.Contested && l.waiters == 0 || f.Pattern != "" && !matches(f.Pattern, l.name) {
 		return false
 	}
-	if f.Owner != "" {
-		x := v.session(l.holder.session)
-		if x.plain == nil && x.agent != f.Owner || x.plain != nil && x.plain.owner != f.Owner {
-			return false
-		}
+	if f.Owner != "" && v.session(l.holder.session).owner() != f.Owner {
+		return false
 	}
 	return carries(l.holder.metadata(), f.Metadata)
 }

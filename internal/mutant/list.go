@@ -160,6 +160,8 @@ var Rules = []Rule{
 		module + "sdk/go", "^TestRequestMadeWhileReconciling$"},
 	{"link-raft-server", "a connection of Raft that is meant for another server is refused (design section 8)",
 		module + "link", "^TestMuxRefusesAnotherServers$"},
+	{"sdk-stream-bound", "a session bound to its stream is over before the stream is closed (design section 6)",
+		module + "sdk/go", "^TestStreamBoundEndsWithItsStream$"},
 	{"uds-same-start", "two connections are of one process only if number and start agree (design section 6)",
 		module + "uds", "^TestSame$"},
 	{"uds-number-reused", "a process's number is looked at again after its pidfd was opened (design section 6)",
