@@ -60,14 +60,14 @@ func (a *Agent) route(ctx context.Context) error {
 	for tries := 0; ctx.Err() == nil; tries++ {
 		to := r.next
 		r.next = sighting{}
-		var f findings
-		if to.address == "" {
+		var f *findings
+		if to.address == "" && a.ClusterID() != "" {
 			f = r.look(ctx)
 			to = f.leader
 		}
 		if to.address != "" && r.linked(ctx, to) {
 			tries = 0
-		} else if f.asked > 0 {
+		} else if f != nil {
 			r.judge(f)
 		}
 		if r.next.address != "" && tries == 0 {
@@ -104,10 +104,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // it was deposed; so it waits until a majority has answered, of as many voters
 // as are known of: 0 is none. A server that others take for the leader is asked
 // too, and no more: until it says so itself it takes no links.
-func (a *Agent) findLeader(ctx context.Context, voters int) findings {
-	if a.ClusterID() == "" {
-		return findings{}
-	}
+func (a *Agent) findLeader(ctx context.Context, voters int) *findings {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	type answer struct {
@@ -133,7 +130,7 @@ func (a *Agent) findLeader(ctx context.Context, voters int) findings {
 	for _, to := range a.voters() {
 		ask(to)
 	}
-	f := findings{asked: len(asked)}
+	f := &findings{asked: len(asked)}
 	if voters == 0 {
 		voters = f.asked
 	}
@@ -234,7 +231,7 @@ type router struct {
 
 // look asks who leads, and remembers how many voters there are: gossip may have
 // dropped the dead ones from view.
-func (r *router) look(ctx context.Context) findings {
+func (r *router) look(ctx context.Context) *findings {
 	if node := r.a.Node(); node != nil {
 		r.quorumOf = max(r.quorumOf, votersOf(node))
 	}
@@ -251,7 +248,7 @@ const silentRounds = 2
 
 // judge says why no leader is reached, after a round that found none or while
 // one answers no heartbeats.
-func (r *router) judge(f findings) {
+func (r *router) judge(f *findings) {
 	voters := r.quorumOf
 	if voters == 0 {
 		voters = f.asked // just started: those in view
@@ -325,7 +322,7 @@ func (r *router) watch(ctx context.Context, up *outbox[*link.Up]) {
 	for sleep(ctx, patience) {
 		if !sessions.Stale() {
 			if sessions.Heard() {
-				r.again = 0
+				r.again, r.silent = 0, 0
 			}
 			tries, patience = 0, min(sessions.Patience(), staleCheckMost)
 			continue

@@ -113,6 +113,29 @@ func TestStoryReachWithoutAQuorum(t *testing.T) {
 	}
 }
 
+// A forwarder is started where it sees nobody: that is no quorum, not a leader
+// to be waited for.
+func TestStoryReachOfALonelyForwarder(t *testing.T) {
+	story(t, func(c *Cluster) {
+		f1 := c.Forwarders[0]
+		c.waitReach(f1, api.Reason_REASON_OK, 10*time.Second)
+		for _, m := range c.Members() {
+			if m != f1 {
+				c.Pool.Hide(f1.Host, m.Host, true)
+			}
+		}
+		f1.Host.Restart()
+		if f1.Agent().Reach() != api.Reason_REASON_NO_LEADER {
+			c.Fatal("starts with %v", f1.Agent().Reach())
+		}
+		c.waitReach(f1, api.Reason_REASON_NO_QUORUM, 5*time.Second)
+		for _, m := range c.Members() {
+			c.Pool.Hide(f1.Host, m.Host, false)
+		}
+		c.waitReach(f1, api.Reason_REASON_OK, 5*time.Second)
+	})
+}
+
 // The leader's answers stop and no connection breaks, while the agent has no
 // session: who comes then does not wait for as long as the link's patience
 // with a session.

@@ -38,14 +38,14 @@ type Peer interface {
 	Process() *command.Process
 	// Identity bounds sessions by whose they are, such as "uid:1000".
 	Identity() string
-	// Same reports that both are surely one process. Neither was released.
+	// Same reports that both are surely one process. It is not called of one
+	// that was released.
 	Same(Peer) bool
 	// Exited is closed when the process is gone; nil if that cannot be seen.
 	// It is the same channel each time.
 	Exited() <-chan struct{}
 	// Release tells that the Host needs the peer no more: it is called exactly
 	// once for each peer handed to Serve, perhaps long after that returned.
-	// Nothing but Process and Identity is called after it.
 	Release()
 }
 
