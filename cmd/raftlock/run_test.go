@@ -236,8 +236,8 @@ func TestRunInterruptedWhileWaiting(t *testing.T) {
 func TestRunIsRenewed(t *testing.T) {
 	t.Parallel()
 	a, socket := startAgent(t)
-	// Three TTLs: it would be stopped before the first is over.
-	p := start(t, socket, "run", "--ttl", "400ms", "a", "--", "sleep", "1.2")
+	// It would be stopped before the first TTL is over.
+	p := start(t, socket, "run", "--ttl", "2s", "--stop-timeout", "100ms", "a", "--", "sleep", "3")
 	p.exits(0)
 	if want := []string{"release a 1", "end"}; !slices.Equal(tail(a.Events()), want) {
 		t.Errorf("events %q", a.Events())
