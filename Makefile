@@ -16,7 +16,7 @@ TEST_TIMEOUT ?= 8m
 
 # The packages with goroutines: what they share is what the race detector is
 # for. The core (fsm, lease) has none.
-RACE_DIRS     ?= agent consensus gossip link sdk/go sim uds
+RACE_DIRS     ?= agent cmd consensus gossip link sdk/go sim uds
 RACE_PACKAGES ?= $(patsubst %,./%/...,$(wildcard $(RACE_DIRS)))
 
 FUZZ_TIME  ?= 20s
