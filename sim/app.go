@@ -94,6 +94,25 @@ func (a *App) Open(ctx context.Context, ttl time.Duration) error {
 	return nil
 }
 
+// Join makes the process one of another's session, for as long as it lives.
+func (a *App) Join(ctx context.Context, of *App) error {
+	ctx, cancel := a.within(ctx)
+	defer cancel()
+	client, err := raftlock.Dial(ctx, raftlock.WithDialer(a.dial), raftlock.WithClock(a.m.Host.Clock()))
+	if err != nil {
+		return err
+	}
+	member, err := client.Join(ctx, of.Session().Pass())
+	if err != nil {
+		return err
+	}
+	a.owned.Go(func() {
+		<-a.ctx.Done()
+		member.Close()
+	})
+	return nil
+}
+
 // SetTTL changes the session's TTL.
 func (a *App) SetTTL(ctx context.Context, ttl time.Duration) error {
 	ctx, cancel := a.within(ctx)

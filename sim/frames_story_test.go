@@ -117,6 +117,16 @@ var frameStories = []frameStory{
 		s.close(s.a)
 		s.await(s.wait)
 	}},
+	{name: "join and two deaths", least: 225, prepare: func(s *stage) {
+		s.heldAndWaited()
+		s.joins = s.c.StartApp(s.a.m, "joins")
+	}, tell: func(s *stage) {
+		s.join(s.joins, s.a)
+		s.a.Kill()
+		s.pause(300 * time.Millisecond)
+		s.joins.Kill()
+		s.await(s.wait)
+	}},
 	{name: "expire", least: 200, expires: true, sampled: true, draws: 200, prepare: func(s *stage) {
 		s.heldAndWaited()
 	}, tell: func(s *stage) {
@@ -157,6 +167,7 @@ type stage struct {
 	ctx    context.Context // ends with the story
 	cancel context.CancelFunc
 	a, b   *App
+	joins  *App // a further process of a's session
 	closed *App // the story closed its session
 	held   *Handle
 	wait   *framesWait
@@ -226,6 +237,16 @@ func (s *stage) openAt(a *App) bool {
 	over(err)
 	s.owes(a, err, "a session")
 	return err == nil
+}
+
+// join makes a a process of another's session.
+func (s *stage) join(a, of *App) {
+	ctx, over := s.call()
+	err := a.Join(ctx, of)
+	over(err)
+	if of.Alive() && of.Session().Err() == nil {
+		s.owes(a, err, "a part in the session of "+of.Name)
+	}
 }
 
 // owes fails the run where a call of an application had no reason to fail: it
