@@ -199,7 +199,7 @@ var programs = sync.OnceValues(func() (string, error) {
 		if err := noteFiles(filepath.Join("..", "..", path)); err != nil {
 			return "", err
 		}
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, name), "./"+path)
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-tags", os.Getenv("RAFTLOCK_TAGS"), "-o", filepath.Join(dir, name), "./"+path)
 		cmd.Dir = filepath.Join("..", "..")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build %s: %w\n%s", path, err, out)

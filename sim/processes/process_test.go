@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,7 +99,7 @@ func (h *thread) start(t testing.TB, s spawn) *process {
 			part = e
 		}
 	}
-	path, args, env := s.path, s.args, append(os.Environ(), s.env...)
+	path, args, env := s.path, s.args, append(environment(), s.env...)
 	attr := &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if s.pidNamespace {
 		path, args = self(t), append([]string{s.path}, s.args...)
@@ -127,6 +128,15 @@ func (h *thread) start(t testing.TB, s spawn) *process {
 		close(p.done)
 	}()
 	return p
+}
+
+// environment is this process's without what would set flags of an agent or of
+// the tool behind the test's back.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return strings.HasPrefix(name, "RAFTLOCK_") && name != "RAFTLOCK_MUTANT" && name != dirEnv
+	})
 }
 
 func self(t testing.TB) string {
