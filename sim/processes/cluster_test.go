@@ -180,8 +180,14 @@ func (c *cluster) end() {
 	}
 }
 
-// tell prints the ends of the agents' logs if the test failed.
+// tell prints the ends of the agents' logs if the test failed; it fails if an
+// agent has ended by itself.
 func (c *cluster) tell() {
+	for _, a := range c.agents {
+		if a.proc != nil && !a.proc.running() && !a.proc.meant {
+			c.t.Errorf("%s has ended by itself: %v", a.name, a.proc.cmd.ProcessState)
+		}
+	}
 	if !c.t.Failed() {
 		return
 	}
@@ -215,6 +221,7 @@ func (a *agent) up() bool { return a.foreign || a.proc != nil && a.proc.running(
 // leave stops it in order and waits for its end.
 func (a *agent) leave() {
 	a.c.t.Helper()
+	a.proc.meant = true
 	a.proc.signal(a.c.t, unix.SIGTERM)
 	select {
 	case <-a.proc.done:

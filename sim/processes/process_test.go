@@ -77,6 +77,8 @@ func (h *thread) feed(text, name string, args ...string) error {
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has been waited for
+	// meant: a test wanted its end.
+	meant bool
 }
 
 // spawn says how to start a process.
@@ -159,6 +161,7 @@ func (p *process) signal(t testing.TB, s syscall.Signal) {
 
 // kill kills it and waits for its end. It may have ended before.
 func (p *process) kill() {
+	p.meant = p.meant || p.running()
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }

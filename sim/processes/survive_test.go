@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Two of five voters die, the leader among them, while a lock is held, three
@@ -90,7 +92,8 @@ func killVoters(c *cluster, r roles, busy *application) time.Duration {
 	})
 	killed := clock()
 	for _, a := range []*agent{r.leader, r.voters[2]} {
-		_ = a.proc.cmd.Process.Kill()
+		a.proc.meant = true
+		a.proc.signal(c.t, unix.SIGKILL)
 	}
 	until(c.t, formTime, "another leads", func() error {
 		st, err := r.voters[0].status()
