@@ -20,6 +20,7 @@ import (
 // The environment tells this binary which part it plays.
 const (
 	partEnv = "RAFTLOCK_PROCESSES_PART"
+	thenEnv = "RAFTLOCK_PROCESSES_THEN" // and then, for partInit
 	dirEnv  = "RAFTLOCK_PROCESSES_DIR"
 
 	partTests       = "tests"       // in the run's own network namespace
@@ -133,7 +134,7 @@ func initMain() int {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return complain(fmt.Errorf("mount /proc: %w", err))
 	}
-	if err := os.Setenv(partEnv, os.Getenv(partEnv+"_THEN")); err != nil {
+	if err := os.Setenv(partEnv, os.Getenv(thenEnv)); err != nil {
 		return complain(err)
 	}
 	return complain(unix.Exec(os.Args[1], os.Args[1:], os.Environ()))

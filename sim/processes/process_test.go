@@ -85,7 +85,7 @@ type process struct {
 type spawn struct {
 	path string
 	args []string
-	env  []string
+	part string // of this binary; empty for others
 	in   *os.File
 	out  *os.File // nil: the log
 	log  *os.File
@@ -95,23 +95,14 @@ type spawn struct {
 
 func (h *thread) start(t testing.TB, s spawn) *process {
 	t.Helper()
-	part := partEnv + "="
-	for _, e := range s.env {
-		if strings.HasPrefix(e, part) {
-			part = e
-		}
-	}
-	path, args, env := s.path, s.args, append(environment(), s.env...)
+	path, args, part := s.path, s.args, s.part
 	attr := &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if s.pidNamespace {
-		path, args = self(t), append([]string{s.path}, s.args...)
-		env = append(env, partEnv+"="+partInit, partEnv+"_THEN="+strings.TrimPrefix(part, partEnv+"="))
+		path, args, part = self(t), append([]string{s.path}, s.args...), partInit
 		attr.Cloneflags = unix.CLONE_NEWPID | unix.CLONE_NEWNS
-	} else {
-		env = append(env, part)
 	}
 	cmd := exec.Command(path, args...)
-	cmd.Env, cmd.SysProcAttr = env, attr
+	cmd.Env, cmd.SysProcAttr = append(environment(), partEnv+"="+part, thenEnv+"="+s.part), attr
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if s.in != nil {
 		cmd.Stdin = s.in

@@ -35,7 +35,7 @@ func (a *agent) applicationAs(s spawn) *application {
 	must(t, err)
 	out, theirOut, err := os.Pipe()
 	must(t, err)
-	s.path, s.env = self(t), append(s.env, partEnv+"="+partApplication)
+	s.path, s.part = self(t), partApplication
 	s.in, s.out, s.log = theirIn, theirOut, os.Stderr
 	app := &application{c: a.c, at: a, waiting: map[int]chan answer{}, in: json.NewEncoder(in), pipe: in}
 	app.proc = home.start(t, s)
