@@ -66,7 +66,7 @@ func appendSession(b []byte, x *session) []byte {
 	b = appendUvarints(b, uint64(len(x.processes)))
 	for _, p := range x.processes {
 		b = appendUvarints(b, uint64(uint32(p.PID)), p.StartTicks, p.PIDNamespace, p.PidfdInode, p.ID)
-		b = appendBool(appendString(b, p.BootID), p.InitialNamespace)
+		b = appendBool(appendBool(appendString(b, p.BootID), p.InitialNamespace), p.Opener)
 	}
 	b = appendBool(b, x.plain != nil)
 	if x.plain != nil {
@@ -184,7 +184,7 @@ func (d *decoder) session() *session {
 	x.leaseOnExit = d.bool()
 	for range d.count(command.ProcessesMax) {
 		p := Process{PID: int32(uint32(d.uvarint())), StartTicks: d.uvarint(), PIDNamespace: d.uvarint(), PidfdInode: d.uvarint(), ID: d.uvarint()}
-		p.BootID, p.InitialNamespace = d.string(), d.bool()
+		p.BootID, p.InitialNamespace, p.Opener = d.string(), d.bool(), d.bool()
 		x.processes = append(x.processes, p)
 	}
 	if d.bool() {

@@ -316,7 +316,7 @@ func TestInvalidChangesNothing(t *testing.T) {
 func TestSessionInfo(t *testing.T) {
 	y := doing(t, "open a process=4 pid=1 start=2 boot=x lease-on-exit ttl=5s", "acquire a 2 L", "acquire a 3 L")
 	i, ok := y.s.Session(sessionID("a"))
-	want := Process{PID: 1, StartTicks: 2, BootID: "x", ID: 4}
+	want := Process{PID: 1, StartTicks: 2, BootID: "x", ID: 4, Opener: true}
 	if !ok || !i.LeaseOnExit || i.Holds != 1 || i.Waits != 1 || i.Answers != 1 || i.TTLNanos != nanos("5s") ||
 		len(i.Processes) != 1 || i.Processes[0] != want || i.Identity != "uid:1000" || string(i.SecretHash[:]) != string(secretOf("a")) {
 		t.Fatalf("got %+v", i)

@@ -169,6 +169,7 @@ func (m *model) open(x *modelSession, c *command.Command, o *command.Open) *comm
 	}
 	if o.Process != nil {
 		x.processes = []Process{processOf(o.Process)}
+		x.processes[0].Opener = true
 	}
 	m.sessions[x.id] = x
 	m.ack(x, c)

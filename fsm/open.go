@@ -23,6 +23,7 @@ func (s *State) open(c *command.Command, o *command.Open) *command.Result {
 	}
 	if o.Process != nil {
 		x.processes = []Process{processOf(o.Process)}
+		x.processes[0].Opener = true
 	}
 	s.begin(x)
 	s.acknowledge(x, c.AckMark, c.AckAbove)
@@ -56,8 +57,8 @@ func (s *State) resume(c *command.Command, r *command.Resume) *command.Result {
 	if no != nil {
 		return no
 	}
-	if r.Process != nil && !x.has(processOf(r.Process)) && !mutant.On("fsm-resume-process") {
-		return refuse(command.Code_CODE_WRONG_PROCESS, "only a process of the session can resume it: open a new one")
+	if r.Process != nil && !x.openedBy(processOf(r.Process)) && !mutant.On("fsm-resume-process") {
+		return refuse(command.Code_CODE_WRONG_PROCESS, "only the process that opened a session can resume it: open a new one")
 	}
 	x = s.touch(x)
 	s.acknowledge(x, c.AckMark, c.AckAbove)
@@ -91,10 +92,10 @@ func (s *State) authorised(c *command.Command, secretHash []byte) (*session, *co
 	return x, nil
 }
 
-// has says whether p surely is a process of the session. Of one that was opened
-// without a word of who did, nobody is.
-func (x *session) has(p Process) bool {
-	return slices.ContainsFunc(x.processes, p.same)
+// openedBy says whether p surely is the process that opened the session. Of one
+// that was opened without a word of who did, nobody is.
+func (x *session) openedBy(p Process) bool {
+	return slices.ContainsFunc(x.processes, func(q Process) bool { return q.Opener && p.same(q) })
 }
 
 func secretMatches(x *session, hash []byte) bool {
@@ -149,7 +150,7 @@ func (s *State) join(c *command.Command, j *command.Join) *command.Result {
 			return attachedResult(x)
 		}
 		if q.same(p) {
-			at = i
+			at, p.Opener = i, q.Opener
 		}
 	}
 	if at >= command.ProcessesMax {

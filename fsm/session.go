@@ -57,6 +57,8 @@ type Process struct {
 	PidfdInode uint64
 	// ID is unique in its session, chosen by the agent.
 	ID uint64
+	// Opener: it opened the session, and nobody else may resume it.
+	Opener bool
 }
 
 // SessionInfo describes one session. Its slices must not be changed.

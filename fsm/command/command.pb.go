@@ -123,7 +123,7 @@ const (
 	// No such process in the session.
 	Code_CODE_NO_PROCESS Code = 18
 	Code_CODE_NOT_FOUND  Code = 19
-	// Not surely a process of the session.
+	// Not surely the process that opened the session.
 	Code_CODE_WRONG_PROCESS Code = 20
 )
 
@@ -1108,8 +1108,8 @@ type Resume struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	SecretHash []byte                 `protobuf:"bytes,1,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"`
 	Agent      *Agent                 `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
-	// Who resumes. If given, it must surely be a process of the session; the
-	// secret alone makes a thief of a copied memory, or of a forked child, none.
+	// Who resumes. If given, it must surely be the process that opened: the
+	// secret alone makes no heir of a forked child, or of a copy of the memory.
 	Process       *Process `protobuf:"bytes,3,opt,name=process,proto3" json:"process,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
