@@ -27,10 +27,12 @@ type Leadership struct {
 
 	confirms confirmer
 
-	wake chan struct{} // the queue is not empty
+	wake   chan struct{} // the queue has what the proposer waits for
+	gather gather        // the proposer's
 
 	mu    sync.Mutex // guards the fields below
 	ended bool
+	want  int // the proposer is woken when so many are queued
 	queue []queued
 	waits load // ordinary proposals in the queue
 	vital load
@@ -83,11 +85,30 @@ func (l *Leadership) Propose(p Proposal) error {
 	}
 	class.add(q, 1)
 	l.queue = append(l.queue, q)
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	if l.enough() {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
 	}
 	return nil
+}
+
+// enough reports that the proposer need not wait for more. The caller holds mu.
+func (l *Leadership) enough() bool {
+	return len(l.queue) >= l.want || l.waits.bytes+l.vital.bytes >= entryBytesMax
+}
+
+// expect lets Propose wake the proposer only when n are queued, or as much as
+// an entry takes, and returns how many are; n if it is as much already.
+func (l *Leadership) expect(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.want = n
+	if l.enough() {
+		return max(n, len(l.queue))
+	}
+	return len(l.queue)
 }
 
 func (l *Leadership) class(vital bool) (*load, int) {

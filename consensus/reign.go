@@ -129,10 +129,15 @@ func (l *Leadership) rounds() error {
 		if !n.leads(l.term) {
 			return ErrNotLeading
 		}
+		if !l.linger() {
+			continue
+		}
 		if batch := l.take(); len(batch) > 0 {
+			begin := time.Now() // the one of timers, which bound waiting
 			if err := l.round(batch); err != nil {
 				return err
 			}
+			l.gather.rounded(len(batch), time.Since(begin))
 			continue
 		}
 		select {
