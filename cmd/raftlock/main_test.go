@@ -40,8 +40,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// tick says what the clock reads until it is killed.
+// tick says what the clock reads until it is killed. First it says to a pipe,
+// if one is named, that it is there.
 func tick() {
+	if ready := os.Getenv("RAFTLOCK_TEST_READY"); ready != "" {
+		if err := os.WriteFile(ready, []byte("ready\n"), 0o600); err != nil {
+			panic(err)
+		}
+	}
 	for {
 		fmt.Println(int64(fakeagent.Clock()))
 	}

@@ -53,7 +53,7 @@ func newRoot() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&g.socket, "socket", cmp.Or(os.Getenv("RAFTLOCK_SOCKET"), raftlock.DefaultSocket),
 		"the agent's socket; also RAFTLOCK_SOCKET")
-	root.AddCommand(newRun(g), newShim(), newGet(g), newLs(g), newStatus(g), newAdmin(), newDemo(), newVersion(g))
+	root.AddCommand(newRun(g), newShim(), newWarden(), newGet(g), newLs(g), newStatus(g), newAdmin(), newDemo(), newVersion(g))
 	return root
 }
 

@@ -35,16 +35,21 @@ leave the group (setsid) and is not protected by the lock.
 When the lock cannot be renewed, the group gets TERM so early that, after
 --stop-timeout, KILL still comes before anyone else can be granted the lock.
 When the lock is revoked (raftlock admin force-release), TERM comes at once and
-KILL when the lease ends. Both exit with 76. When the runner is killed with
-SIGKILL, the kernel kills the command too, and the lock is free when both are
-gone.
+KILL when the lease ends. Both exit with 76.
+
+Beside the command runs a warden, a small process of this same program. When the
+runner is killed with SIGKILL, the warden kills all of the command's group, and
+the lock is free when nothing of it is left. When the runner is stopped (SIGSTOP)
+the group gets KILL before anyone else can be granted the lock. A warden that is
+killed is replaced.
 
 What this cannot cover; the token is for these:
   processes that left the command's group (setsid, daemons)
-  the command's own children, when the runner is killed with SIGKILL
-  a runner that is itself stopped (SIGSTOP), or a host that is frozen
-  a command that gains privileges when it starts (setuid): the kernel does not
-    kill it together with the runner
+  the command's own children, when runner and warden are killed together; the
+    kernel still kills the command
+  a runner and a warden that are stopped together, or a host that is frozen
+  a command that gains privileges when it starts (setuid): an unprivileged
+    runner or warden cannot kill it
 
 Exit statuses: the command's own; 128+n if signal n ended it, or the wait;
 64 wrong use; 69 no agent on the socket for 10 s (or --wait); 75 not acquired;
@@ -69,7 +74,8 @@ func newRun(g *global) *cobra.Command {
 			if !cmd.Flags().Changed("stop-timeout") {
 				cfg.StopTimeout = runner.DefaultStopTimeout(cfg.TTL)
 			}
-			cfg.Shim, cfg.Environ = []string{"/proc/self/exe", shimVerb}, os.Environ()
+			cfg.Shim, cfg.Warden = []string{"/proc/self/exe", shimVerb}, []string{"/proc/self/exe", wardenVerb}
+			cfg.Environ = os.Environ()
 			cfg.Stdin, cfg.Stdout, cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
 			return exit(runner.Run(cmd.Context(), cfg))
 		},
@@ -109,5 +115,18 @@ func newShim() *cobra.Command {
 			}
 			return exit(runner.Shim(cmd.Context(), orders, reports, args[2:]))
 		},
+	}
+}
+
+// wardenVerb is what ends the command when its runner cannot: see
+// internal/runner.
+const wardenVerb = "__guard"
+
+func newWarden() *cobra.Command {
+	return &cobra.Command{
+		Use:    wardenVerb,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(cmd *cobra.Command, _ []string) error { return exit(runner.Warden(cmd.Context())) },
 	}
 }

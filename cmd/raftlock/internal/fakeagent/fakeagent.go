@@ -4,10 +4,12 @@
 // need no cluster; it is in no shipped program.
 //
 // It promises what an application can see when nothing breaks: grants in turn,
-// deadlines of 0.98 TTL from a beat's own clock reading, joins, revocation. It
-// does not resume sessions, forgets nothing, and trusts its clients.
+// deadlines of 0.98 TTL from a beat's own clock reading, joins, revocation, and
+// the end of a session when the last of its processes exits. It does not resume
+// sessions, forgets nothing, and trusts its clients.
 //
-// It owns the goroutines of its gRPC server, which Close waits for.
+// It owns the goroutines of its gRPC server and one for each process that it
+// watches, which Close waits for.
 package fakeagent
 
 import (
@@ -15,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +45,8 @@ type Agent struct {
 	silent   bool
 	deafJoin bool
 	events   []string
+	watched  []*os.File      // pidfds
+	times    []time.Duration // of the events
 	stat     *raftlockv1.StatusResponse
 }
 
@@ -52,7 +57,7 @@ type session struct {
 	ttl    time.Duration
 	v      time.Duration
 	out    func(*raftlockv1.SessionResponse)
-	joined int
+	living []int // the opener and those that joined
 	over   bool
 }
 
@@ -76,7 +81,7 @@ func Listen(socket string) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{server: grpc.NewServer(), changed: make(chan struct{}), locks: map[string]*lock{},
+	a := &Agent{server: grpc.NewServer(grpc.Creds(peers{})), changed: make(chan struct{}), locks: map[string]*lock{},
 		stat: &raftlockv1.StatusResponse{}}
 	raftlockv1.RegisterRaftLockServer(a.server, a)
 	raftlockv1.RegisterAdminServer(a.server, a)
@@ -87,6 +92,11 @@ func Listen(socket string) (*Agent, error) {
 // Close stops the agent at once and waits for it.
 func (a *Agent) Close() {
 	a.server.Stop()
+	a.mu.Lock()
+	for _, process := range a.watched {
+		_ = process.Close()
+	}
+	a.mu.Unlock()
 	a.serves.Wait()
 }
 
@@ -123,9 +133,30 @@ func (a *Agent) Events() []string {
 	return slices.Clone(a.events)
 }
 
+// When tells when an event came last, by the clock; 0 if it did not.
+func (a *Agent) When(event string) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, e := range slices.Backward(a.events) {
+		if e == event {
+			return a.times[i]
+		}
+	}
+	return 0
+}
+
+// Processes are those of the newest session that live: the opener first, then
+// those that joined.
+func (a *Agent) Processes() []int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.sessions[len(a.sessions)-1].living)
+}
+
 // note must be called with the mutex held.
 func (a *Agent) note(format string, args ...any) {
 	a.events = append(a.events, fmt.Sprintf(format, args...))
+	a.times = append(a.times, Clock())
 	close(a.changed)
 	a.changed = make(chan struct{})
 }
@@ -202,27 +233,29 @@ func (a *Agent) Session(stream raftlockv1.RaftLock_SessionServer) error {
 		_ = stream.Send(m)
 	}
 	var mine *session
+	who := callerOf(stream.Context())
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return nil
 		}
 		a.mu.Lock()
-		mine = a.handle(mine, m, out)
+		mine = a.handle(mine, m, out, who)
 		a.mu.Unlock()
 	}
 }
 
-func (a *Agent) handle(s *session, m *raftlockv1.SessionRequest, out func(*raftlockv1.SessionResponse)) *session {
+func (a *Agent) handle(s *session, m *raftlockv1.SessionRequest, out func(*raftlockv1.SessionResponse), who caller) *session {
 	switch r := m.Request.(type) {
 	case *raftlockv1.SessionRequest_Open:
 		s = &session{agent: a, id: r.Open.Session, secret: r.Open.Secret, ttl: time.Duration(r.Open.TtlNanos), out: out}
 		a.sessions = append(a.sessions, s)
 		s.v = time.Duration(r.Open.ClockNanos) + s.ttl/100*98
+		a.watch(s, who)
 		a.note("open")
 		s.attached(r.Open.Seq)
 	case *raftlockv1.SessionRequest_Join:
-		return a.join(r.Join, out)
+		return a.join(r.Join, out, who)
 	case *raftlockv1.SessionRequest_Beat:
 		if s != nil && !a.silent && !s.over {
 			s.v = max(s.v, time.Duration(r.Beat.ClockNanos)+s.ttl/100*98)
@@ -246,10 +279,10 @@ func (s *session) attached(seq uint64) {
 		Seq: seq, Reason: raftlockv1.Reason_REASON_OK, DeadlineNanos: uint64(s.v), TtlNanos: uint64(s.ttl), ClockNanos: uint64(Clock())}}})
 }
 
-func (a *Agent) join(j *raftlockv1.Join, out func(*raftlockv1.SessionResponse)) *session {
+func (a *Agent) join(j *raftlockv1.Join, out func(*raftlockv1.SessionResponse), who caller) *session {
 	for _, s := range a.sessions {
 		if bytes.Equal(s.id, j.Session) && bytes.Equal(s.secret, j.Secret) && !s.over {
-			s.joined++
+			a.watch(s, who)
 			a.note("join")
 			if !a.deafJoin {
 				(&session{out: out, v: s.v, ttl: s.ttl}).attached(0)

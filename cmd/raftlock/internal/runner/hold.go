@@ -24,20 +24,25 @@ var (
 	errNear    = errors.New("the lock was not renewed in time")
 	errRevoked = errors.New("the lock was revoked")
 	errGone    = errors.New("the lock was lost")
+	errAsleep  = errors.New("the lock was not renewed in time, since the runner was stopped or held up")
+	errNoGuard = errors.New("the warden, which ends the command if the runner is killed, is gone")
 	errUndead  = errors.New("processes of the command were killed and do not end")
 )
 
 // holding is one hold with its command. Only hold's goroutine touches it.
 type holding struct {
 	*run
-	lock  *raftlock.Lock
-	child *child
-	tty   *terminal
+	lock   *raftlock.Lock
+	child  *child
+	warden *warden
+	tty    *terminal
+	brief  briefing
 
 	cause    error         // why the command was told to stop, if it was us
 	killAt   time.Duration // when what is left is killed
 	killed   bool
 	undead   bool // a person was told that they do not end
+	joined   bool // the shim has, and waits to be let go
 	cleared  bool // the command was let go
 	running  bool // the shim is done
 	ended    bool // the command is gone
@@ -58,18 +63,44 @@ func (r *run) hold(session *raftlock.Session, lock *raftlock.Lock) (int, error) 
 	if h.tty.ours() {
 		foreground = h.tty
 	}
+	// First, so that what the shim inherits is not open yet; then both start
+	// side by side.
+	h.warden, err = startWarden(&r.cfg)
+	if err != nil {
+		return ExitNotAcquired, fmt.Errorf("%w; the command was not started", err)
+	}
 	h.child, err = startChild(&r.cfg, h.environ(token), foreground)
 	if err != nil {
+		h.dismiss()
 		return ExitNotRunnable, err
 	}
-	h.order(briefing{Pass: session.Pass().Encode(), Socket: r.cfg.Socket, TTL: r.cfg.TTL})
+	h.brief = briefing{Pass: session.Pass().Encode(), Socket: r.cfg.Socket, TTL: r.cfg.TTL}
+	h.order(h.brief)
+	h.warden.brief(h.brief, h.child.group)
 	undead := h.watch()
 	h.tty.takeBack(h.child.pid)
 	_ = h.child.orders.Close()
 	if undead == nil { // else the keeper would be waited for as long as they
 		h.child.working.Wait()
+		h.dismiss()
+		h.child.group.close()
 	}
 	return h.outcome(undead)
+}
+
+// dismiss lets the warden go; Run waits for it when the lock is given back. One
+// whose runner gives up on the undead is left:
+// it takes the runner's end for its death, and goes on trying.
+func (h *holding) dismiss() {
+	if h.warden == nil {
+		return
+	}
+	h.warden.release()
+	if h.ended && h.child.status.Signal() == syscall.SIGKILL {
+		h.warden.await() // it may have to say that this was its work
+		return
+	}
+	h.leaving.Go(h.warden.await)
 }
 
 func (h *holding) environ(token uint64) []string {
@@ -102,6 +133,8 @@ func (h *holding) watch() error {
 	revoked, lost := h.lock.Revoked(), h.lock.Lost()
 	joined, started, ended := h.child.joined, h.child.started, h.child.ended
 	for {
+		// Each warden has its own; one that is no more has none that matter.
+		guarding, fired, left := h.warden.news()
 		pause, err := h.look()
 		if err != nil {
 			return err
@@ -119,8 +152,16 @@ func (h *holding) watch() error {
 			lost = nil
 			h.stop(errGone, clock())
 		case <-joined:
-			joined = nil
+			joined, h.joined = nil, true
 			h.clear()
+		case <-guarding:
+			h.warden.guards = true
+			h.clear()
+		case <-fired:
+			h.warden.fires = true
+			h.stop(errAsleep, clock())
+		case <-left:
+			h.replace()
 		case <-started:
 			started = nil
 			h.begun()
@@ -139,6 +180,7 @@ func (h *holding) watch() error {
 func (h *holding) look() (time.Duration, error) {
 	now := clock()
 	stopAt := h.stopAt()
+	h.instruct()
 	if h.cause == nil && !h.ended && now >= stopAt {
 		h.stop(errNear, stopAt+h.cfg.StopTimeout)
 	}
@@ -157,7 +199,8 @@ func (h *holding) look() (time.Duration, error) {
 	if h.cause == nil && !h.ended {
 		next = min(next, stopAt)
 	}
-	return min(max(next-now, 0), lookMax), nil
+	// A deadline that moved is told to the warden long before it matters.
+	return min(max(next-now, 0), lookMax, h.cfg.TTL/9), nil
 }
 
 // stopAt is when the command must be told to stop, if nothing is renewed.
@@ -179,13 +222,53 @@ func (h *holding) stop(cause error, killAt time.Duration) {
 	h.child.signal(syscall.SIGCONT)
 }
 
-// clear lets the shim execute the command, unless it is too late for it.
+// clear lets the shim execute the command when both processes have joined,
+// unless it is too late for it. A warden that replaces another takes over.
 func (h *holding) clear() {
-	if h.cause != nil || !h.lock.Valid() {
+	if (h.warden == nil || !h.warden.guards) && !mutant.On("run-warden-first") {
+		return
+	}
+	if h.cleared {
+		h.instruct()
+		return
+	}
+	if !h.joined || h.cause != nil || !h.lock.Valid() {
 		return
 	}
 	h.cleared = true
+	// In this order: from its first order on the warden kills, and no command
+	// runs without.
+	h.instruct()
 	h.order(clearance{Parent: os.Getpid(), Until: h.stopAt()})
+}
+
+// instruct tells the warden when to kill the group: when the runner would do it
+// too, if it can.
+func (h *holding) instruct() {
+	if h.cleared && h.warden != nil && h.warden.guards {
+		h.warden.tell(h.lock.Deadline() - h.cfg.margin())
+	}
+}
+
+// replace starts a warden anew. One that did not come to guard would do no
+// better the next time: the command is stopped rather than left without.
+func (h *holding) replace() {
+	guarded, why := h.warden.guards, h.warden.failure
+	h.warden.await()
+	h.warden = nil
+	if guarded && !mutant.On("run-warden-anew") {
+		var err error
+		if h.warden, err = startWarden(&h.cfg); err == nil {
+			h.warden.brief(h.brief, h.child.group)
+			return
+		}
+		h.warden, why = nil, err.Error()
+	}
+	err := errNoGuard
+	if why != "" {
+		err = fmt.Errorf("%w: %s", errNoGuard, why)
+	}
+	h.stop(err, min(clock()+h.cfg.StopTimeout, h.lock.Deadline()-h.cfg.margin()))
 }
 
 // begun: the shim has become the command, or ended.
@@ -249,17 +332,36 @@ func (h *holding) leftovers() {
 // outcome says how it went. A command that ended by itself has its own status,
 // whatever became of the lock while the rest of its group was cleared away.
 func (h *holding) outcome(err error) (int, error) {
+	if h.cause == nil && h.wardenKilled() {
+		h.cause = errAsleep
+	}
 	switch {
 	case err != nil:
 		return ExitLost, fmt.Errorf("%w; look for them with ps -o pid,stat,args --pgroup %d", err, h.child.pid)
+	case errors.Is(h.cause, errNoGuard) && !h.cleared:
+		return ExitNotAcquired, fmt.Errorf("%w; the command was not started", h.cause)
 	case h.cause != nil && !h.cleared:
 		return ExitLost, fmt.Errorf("%w; the command was not started", h.cause)
 	case h.cause != nil:
 		how := "stopped"
-		if h.killed {
+		if h.killed || h.wardenKilled() {
 			how = "killed"
 		}
 		return ExitLost, fmt.Errorf("%w; the command was %s, look at what it left unfinished", h.cause, how)
 	}
 	return h.child.exitCode(), nil
+}
+
+// wardenKilled reports whether the command died by the warden: the report may
+// be read after the death was seen.
+func (h *holding) wardenKilled() bool {
+	if h.warden == nil || !h.ended || h.child.status.Signal() != syscall.SIGKILL {
+		return false
+	}
+	select {
+	case <-h.warden.fired:
+		return true
+	default:
+		return false
+	}
 }

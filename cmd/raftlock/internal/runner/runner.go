@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +55,9 @@ type Config struct {
 	StopTimeout time.Duration
 	// Shim is the executable and the first arguments that lead to Shim; the
 	// command's words are appended.
-	Shim                  []string
+	Shim []string
+	// Warden is the executable and the arguments that lead to Warden.
+	Warden                []string
 	Environ               []string
 	Stdin, Stdout, Stderr *os.File
 }
@@ -91,6 +94,7 @@ type run struct {
 	cfg     Config
 	client  *raftlock.Client
 	signals <-chan os.Signal
+	leaving sync.WaitGroup // of a warden that was told to go
 }
 
 // Run waits for the lock, runs the command, gives the lock back and returns
@@ -109,6 +113,7 @@ func Run(ctx context.Context, cfg Config) (int, error) {
 	signals, ignore := listen()
 	defer ignore()
 	r := &run{cfg: cfg, client: client, signals: signals}
+	defer r.leaving.Wait()
 
 	session, lock, code, err := r.turn(ctx)
 	if err != nil || lock == nil {

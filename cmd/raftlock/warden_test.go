@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/raftlock/raftlock/cmd/raftlock/internal/fakeagent"
+)
+
+// wardenOf finds the warden among the session's processes.
+func wardenOf(t *testing.T, a *fakeagent.Agent) int {
+	t.Helper()
+	for _, pid := range a.Processes() {
+		words, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && bytes.Contains(words, []byte("\x00"+wardenVerb+"\x00")) {
+			return pid
+		}
+	}
+	t.Fatalf("no warden among %v", a.Processes())
+	return 0
+}
+
+func send(t *testing.T, pid int, s syscall.Signal) {
+	t.Helper()
+	if err := unix.Kill(pid, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tree starts a command that is a shell with three children, one of them behind
+// a pipe. All ignore TERM and say what the clock reads.
+func tree(t *testing.T, socket string, args ...string) *program {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startWith(t, []string{"RAFTLOCK_TEST_HELPER="}, append(append([]string{"--socket", socket}, args...), "a", "--", "sh", "-c",
+		`export RAFTLOCK_TEST_HELPER=deaf; "$0" & "$0" | while read tick; do echo "$tick"; done & "$0"; wait`, self)...)
+	p.line()
+	return p
+}
+
+// The lock is free when the whole group is gone, and not before.
+func TestRunnersDeathIsTheGroups(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := tree(t, socket, "run")
+	a.StrangerTakes("a")
+	p.signal(syscall.SIGKILL)
+	last := p.lastTick(fakeagent.Clock() + slack)
+	_ = p.cmd.Wait()
+	await(t, a, "grant a 2")
+	if granted := a.When("grant a 2"); granted <= last {
+		t.Errorf("granted to the next %v before the last of the group was gone", last-granted)
+	}
+}
+
+func TestStoppedRunnersGroupIsKilledBeforeV(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := tree(t, socket, "run", "--ttl", "3s")
+	p.signal(syscall.SIGSTOP)
+	awaitState(t, fmt.Sprint(p.cmd.Process.Pid), "T")
+	v := a.Silence()
+	// The runner has the output open, so there is no end of it.
+	last, err := p.ticks(v, v-fakeagent.Clock()+100*time.Millisecond)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if ran := v - last; ran > time.Second {
+		t.Errorf("it was killed %v before V", ran)
+	}
+	p.signal(syscall.SIGCONT)
+	p.exits(76)
+	p.says("runner was stopped")
+}
+
+// awaitOrders waits until a warden has been told when to kill: its alarm is set.
+func awaitOrders(t *testing.T, warden int) {
+	t.Helper()
+	for until := time.Now().Add(patience); time.Now().Before(until); {
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", warden))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			info, err := os.ReadFile(file)
+			if err == nil && bytes.Contains(info, []byte("it_value: (")) && !bytes.Contains(info, []byte("it_value: (0, 0)")) {
+				return
+			}
+		}
+	}
+	t.Fatal("no order")
+}
+
+func count(events []string, event string) (n int) {
+	for _, e := range events {
+		if e == event {
+			n++
+		}
+	}
+	return n
+}
+
+func TestWardenIsReplaced(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := tree(t, socket, "run")
+	for joins := 3; joins <= 4; joins++ {
+		send(t, wardenOf(t, a), syscall.SIGKILL)
+		if err := a.Await(patient(t), func(events []string) bool { return count(events, "join") == joins }); err != nil {
+			t.Fatal(err)
+		}
+		// One that dies before would not be replaced again.
+		awaitOrders(t, wardenOf(t, a))
+	}
+	p.signal(syscall.SIGKILL)
+	p.lastTick(fakeagent.Clock() + slack)
+}
+
+// All that waits for the end of what the runner was given must not wait for the
+// warden.
+func TestWardenKeepsNothingOpen(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := exec.CommandContext(patient(t), "/proc/self/exe", "--socket", socket, "run", "a", "--", "sh", "-c", "echo; exec cat <&3")
+	cmd.Args[0], cmd.ExtraFiles = "raftlock", []*os.File{read}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	warden := wardenOf(t, a)
+	open := links(t, warden)
+	for fd, what := range links(t, cmd.Process.Pid) {
+		if strings.HasPrefix(what, "pipe:") && slices.Contains(open, what) {
+			t.Errorf("the warden has the runner's %d: %s", fd, what)
+		}
+	}
+	if folder, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", warden)); err != nil || folder != "/" {
+		t.Errorf("the warden is in %s (%v)", folder, err)
+	}
+	_ = write.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// links are what a process has open.
+func links(t *testing.T, pid int) []string {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		if what, err := os.Readlink(dir + e.Name()); err == nil {
+			all = append(all, what)
+		}
+	}
+	return all
+}
