@@ -365,7 +365,7 @@ func TestRunLosesItsSession(t *testing.T) {
 func TestRunIsTooLate(t *testing.T) {
 	t.Parallel()
 	a, socket := startAgent(t)
-	a.IgnoreJoins()
+	a.IgnoreJoins(func(int) bool { return true })
 	p := start(t, socket, "run", "--ttl", "600ms", "a", "--", "echo", "started")
 	await(t, a, "join")
 	a.Silence()

@@ -21,14 +21,17 @@ import (
 // wardenOf finds the warden among the session's processes.
 func wardenOf(t *testing.T, a *fakeagent.Agent) int {
 	t.Helper()
-	for _, pid := range a.Processes() {
-		words, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && bytes.Contains(words, []byte("\x00"+wardenVerb+"\x00")) {
-			return pid
-		}
+	processes := a.Processes()
+	i := slices.IndexFunc(processes, isWarden)
+	if i < 0 {
+		t.Fatalf("no warden among %v", processes)
 	}
-	t.Fatalf("no warden among %v", a.Processes())
-	return 0
+	return processes[i]
+}
+
+func isWarden(pid int) bool {
+	words, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.Contains(words, []byte("\x00"+wardenVerb+"\x00"))
 }
 
 func send(t *testing.T, pid int, s syscall.Signal) {
@@ -85,6 +88,38 @@ func TestStoppedRunnersGroupIsKilledBeforeV(t *testing.T) {
 	p.signal(syscall.SIGCONT)
 	p.exits(76)
 	p.says("runner was stopped")
+}
+
+// No command runs without a warden.
+func TestRunWithoutAWarden(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	a.IgnoreJoins(isWarden)
+	p := start(t, socket, "run", "--ttl", "1s", "a", "--", "echo", "started")
+	if out := p.rest(); out != "" {
+		t.Errorf("started: %q", out)
+	}
+	p.exits(75)
+	p.says("warden")
+	p.says("not started")
+	if want := []string{"release a 1", "end"}; !slices.Equal(tail(a.Events()), want) {
+		t.Errorf("not given back: %q", a.Events())
+	}
+}
+
+// A warden that cannot be replaced has the command stopped.
+func TestRunLosesItsWarden(t *testing.T) {
+	t.Parallel()
+	a, socket := startAgent(t)
+	p := start(t, socket, "run", "--ttl", "1s", "a", "--", "sh", "-c", "echo ready; exec sleep 60")
+	p.line()
+	warden := wardenOf(t, a)
+	awaitOrders(t, warden)
+	a.IgnoreJoins(isWarden)
+	send(t, warden, syscall.SIGKILL)
+	p.exits(76)
+	p.says("warden")
+	p.says("was stopped")
 }
 
 // awaitOrders waits until a warden has been told when to kill: its alarm is set.

@@ -43,7 +43,7 @@ type Agent struct {
 	sessions []*session
 	locks    map[string]*lock
 	silent   bool
-	deafJoin bool
+	deafTo   func(pid int) bool
 	events   []string
 	watched  []*os.File      // pidfds
 	times    []time.Duration // of the events
@@ -174,11 +174,11 @@ func (a *Agent) Silence() time.Duration {
 	return v
 }
 
-// IgnoreJoins leaves joins unanswered.
-func (a *Agent) IgnoreJoins() {
+// IgnoreJoins leaves the joins of some processes unanswered.
+func (a *Agent) IgnoreJoins(of func(pid int) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.deafJoin = true
+	a.deafTo = of
 }
 
 // StrangerTakes lets somebody else take the lock or queue for it.
@@ -284,7 +284,7 @@ func (a *Agent) join(j *raftlockv1.Join, out func(*raftlockv1.SessionResponse), 
 		if bytes.Equal(s.id, j.Session) && bytes.Equal(s.secret, j.Secret) && !s.over {
 			a.watch(s, who)
 			a.note("join")
-			if !a.deafJoin {
+			if a.deafTo == nil || !a.deafTo(who.pid) {
 				(&session{out: out, v: s.v, ttl: s.ttl}).attached(0)
 			}
 			return nil
