@@ -3,6 +3,7 @@ package processes
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -217,16 +218,12 @@ const (
 // noteFiles looks at the sources of a program, so that go test knows that a
 // kept result is of no use after they changed.
 func noteFiles(dir string) error {
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if _, err := os.Stat(filepath.Join(dir, f.Name())); err != nil {
-			return err
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			_, err = os.Stat(path)
 		}
-	}
-	return nil
+		return err
+	})
 }
 
 func program(t testing.TB, name string) string {
