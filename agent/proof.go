@@ -108,8 +108,12 @@ func (a *Agent) allGone(processes []*command.Process) bool {
 }
 
 // endFormer names the attachment that was listed: a resume that won since is not
-// undone.
+// undone. Of a session that is known here nobody may join while its end is on
+// its way.
 func (a *Agent) endFormer(ctx context.Context, i *linkpb.SessionInfo) {
+	if a.sessions.EndOrphan(fsm.ID(i.Session), i.Attachment) {
+		return
+	}
 	r, err := a.sessions.Propose(ctx, &command.Command{
 		Session: i.Session, Attachment: i.Attachment,
 		Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXITED}},

@@ -332,6 +332,10 @@ func (h *Host) choreDone(s *session, k choreKey, r *command.Result) {
 		s.retry = true
 		return
 	}
+	if _, joining := s.chores[choreKey{kind: choreJoin, seq: k.seq}]; joining && k.kind == choreLeave && r.Code == command.Code_CODE_NO_PROCESS {
+		s.retry = true // its join was refused for load: once more, after it
+		return
+	}
 	delete(s.chores, k)
 	switch k.kind {
 	case choreJoin:

@@ -43,7 +43,7 @@ var (
 type call struct {
 	cmd    *command.Command
 	query  *linkpb.Query
-	sent   bool
+	sent   int // how often, on any link
 	again  bool
 	result *command.Result
 	answer *linkpb.QueryAnswer
@@ -102,12 +102,17 @@ func (h *Host) run(ctx context.Context, c *call) error {
 	case <-c.done:
 		return nil
 	case <-h.gone:
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if c.sent > 0 {
+			return errors.Join(ErrUnknown, ErrClosed)
+		}
 		return ErrClosed
 	case <-ctx.Done():
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		err := ErrNotSent
-		if c.sent {
+		if c.sent > 0 {
 			err = ErrUnknown
 		}
 		return errors.Join(err, unreached[h.reach], ctx.Err())
@@ -124,7 +129,7 @@ func (h *Host) sendCall(c *call) {
 	if h.up == nil || c.done == nil {
 		return
 	}
-	c.sent, c.again = true, false
+	c.sent, c.again = c.sent+1, false
 	p := pending{what: proposeCall, call: c}
 	if c.query == nil {
 		h.propose(c.cmd, p)
@@ -139,6 +144,10 @@ func (h *Host) sendCall(c *call) {
 func (h *Host) callAnswered(c *call, f *linkpb.Proposed) {
 	switch f.Outcome {
 	case linkpb.Proposed_OUTCOME_QUEUE_FULL:
+		if c.sent > 1 {
+			c.again = true // sent before, it may have been applied
+			return
+		}
 		c.err = ErrQueueFull
 	case linkpb.Proposed_OUTCOME_APPLIED:
 		c.result = f.Result

@@ -94,7 +94,7 @@ func (h *Host) shorten(s *session, ttl, now time.Duration) {
 // report tells the application of a hold when V is well ahead; with little
 // left it renews first, and a later moveV comes here again.
 func (h *Host) report(s *session, e *entry, now time.Duration) {
-	if !e.held || e.reported || e.lost || s.attaching != nil {
+	if !e.held || e.reported || e.lost || s.attaching != nil || s.unbound {
 		return
 	}
 	if s.v-now <= s.ttl/aheadFraction && !mutant.On("session-report-early") {

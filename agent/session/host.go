@@ -202,6 +202,7 @@ func (h *Host) Tick() time.Duration {
 		if left, ok := h.look(s, now); ok && left < next {
 			next = max(left, time.Millisecond)
 		}
+		h.exitUnbound(s, now)
 		if s.retry && h.up != nil {
 			h.sync(s)
 		}

@@ -7,6 +7,7 @@ import (
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
@@ -413,6 +414,110 @@ func TestStreamBoundSession(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The stream of a stopped process can be broken by its agent, and the process
+// does not hear of it: what it holds stays its own until V, and not longer.
+func TestStreamBoundHoldLastsToV(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.further(&app{id: ID{1}})
+		a.nameless = true
+		a.open(1, usualTTL)
+		s.attached(a, s.proposal(), 1)
+		s.holds(a, 2, "x", 5)
+		v := s.now() + 9800*time.Millisecond
+		s.pass(time.Second)
+		a.Close()
+		if all := s.proposals(); ends(all) != 0 {
+			t.Fatalf("ended %v before its V: %v", v-s.now(), all)
+		}
+		for s.now() < v {
+			f := s.beat()
+			if len(f.Except) != 1 {
+				t.Fatal("vouched for")
+			}
+			s.confirmed(f)
+			if all := s.proposals(); ends(all) != 0 {
+				t.Fatalf("ended %v before its V: %v", v-s.now(), all)
+			}
+			s.pass(min(v-s.now(), s.h.Tick()))
+		}
+		s.h.Tick()
+		if all := s.proposals(); ends(all) != 1 {
+			t.Fatalf("asked for %v", all)
+		}
+	})
+	t.Run("unless its death is seen", func(t *testing.T) {
+		holdersSide(t, func(t *testing.T, s *side) {
+			a := s.further(&app{id: ID{1}})
+			a.nameless = true
+			a.open(1, usualTTL)
+			s.attached(a, s.proposal(), 1)
+			s.holds(a, 2, "x", 5)
+			a.Close()
+			a.exit()
+			if all := s.proposals(); ends(all) != 1 {
+				t.Fatalf("asked for %v", all)
+			}
+		})
+	})
+}
+
+// A process's join was refused for load when its leave was applied: the leave
+// found nobody, and is repeated after the join.
+func TestLeaveOutlastsARefusedJoin(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.opened(usualTTL)
+		b := s.further(a).join()
+		join := s.proposal()
+		b.exit()
+		leave := s.proposal()
+		s.down(&link.Down{Frame: &linkpb.Down_Proposed{Proposed: &linkpb.Proposed{
+			Id: join.Id, Outcome: linkpb.Proposed_OUTCOME_QUEUE_FULL,
+		}}})
+		s.applied(leave, &command.Result{Code: command.Code_CODE_NO_PROCESS})
+		s.h.Tick()
+		var left []uint64
+		for _, p := range s.proposals() {
+			switch {
+			case p.Command.GetJoin() != nil:
+				s.applied(p, &command.Result{})
+			case p.Command.GetLeave() != nil:
+				left = append(left, p.Command.GetLeave().Process)
+			}
+		}
+		if len(left) != 1 || left[0] != join.Command.GetJoin().Process.Id {
+			t.Fatalf("left: %v, joined: %v", left, join.Command.GetJoin().Process.Id)
+		}
+	})
+}
+
+// The end of an orphan is on its way: who would join now would be told that it
+// counts, and lose the session all the same.
+func TestNoJoinOfAnEndingOrphan(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.opened(usualTTL)
+		s.restart(8)
+		b := s.connect(a)
+		b.resume(9, s.now()+usualTTL)
+		s.attached(b, s.proposal(), 2)
+		b.list(10)
+		s.settle(b)
+		b.exit()
+		s.frames()
+		if s.h.EndOrphan(ID{9}, 2) || !s.h.EndOrphan(b.id, 1) || ends(s.proposals()) != 0 {
+			t.Fatal("ended another")
+		}
+		if !s.h.EndOrphan(b.id, 2) {
+			t.Fatal("not known")
+		}
+		if all := s.proposals(); ends(all) != 1 {
+			t.Fatalf("asked for %v", all)
+		}
+		if r := s.further(b).join().attached(); r.GetReason() != api.Reason_REASON_SESSION_ENDED {
+			t.Errorf("a join was told %v", r)
+		}
+	})
 }
 
 // An agent that stops ends no session, a stream-bound one neither.

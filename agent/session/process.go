@@ -84,6 +84,11 @@ func (h *Host) watch(s *session, p *process) {
 func (h *Host) exit(s *session, p *process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.exited(s, p)
+}
+
+// exited is exit for who has the mutex.
+func (h *Host) exited(s *session, p *process) {
 	if h.sessions[s.id] != s || p.exited || h.closed {
 		return
 	}
@@ -290,6 +295,24 @@ func (h *Host) Orphan(id ID) (orphan, known bool) {
 	defer h.mu.Unlock()
 	s := h.sessions[id]
 	return s != nil && s.orphan(), s != nil
+}
+
+// EndOrphan ends such a session if it is attached under that number: nobody
+// joins it any more, and the end is repeated until it is applied. known as of
+// Orphan.
+func (h *Host) EndOrphan(id ID, attachment uint64) (known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.sessions[id]
+	if s == nil {
+		return false
+	}
+	if s.orphan() && s.attachment == attachment && !h.closed {
+		h.chore(s, choreKey{kind: choreEnd}, &command.Command{
+			Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXITED}},
+		})
+	}
+	return true
 }
 
 // Orphans reports that there is any such session.

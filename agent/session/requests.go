@@ -121,8 +121,12 @@ func (h *Host) setTTL(s *session, q *api.SetTTL, now time.Duration) {
 }
 
 // reconcile makes the application's list this agent's, and asks the cluster.
-// What the list does not name below its next is given up.
-func (h *Host) reconcile(s *session, q *api.Reconcile) {
+// What the list does not name below its next is given up. False: no application
+// that heeds its bounds has such a list, and a link might not carry it.
+func (h *Host) reconcile(s *session, q *api.Reconcile) bool {
+	if !s.canKeep(q) {
+		return false
+	}
 	named := make(map[uint64]struct{}, len(q.Named))
 	for _, b := range q.Named {
 		named[b.Seq] = struct{}{}
@@ -146,6 +150,24 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) {
 	s.reconcile, s.listed = named, true
 	s.lists++
 	h.sync(s)
+	return true
+}
+
+// canKeep reports whether what a list leaves of s fits one reconcile.
+func (s *session) canKeep(q *api.Reconcile) bool {
+	kept := make(map[uint64]struct{})
+	for _, b := range q.Named {
+		if len(b.Lock) > command.NameBytesMax {
+			return false
+		}
+		kept[b.Seq] = struct{}{}
+	}
+	for seq, e := range s.entries {
+		if seq >= q.Next || e.cmd.GetSetTtl() != nil {
+			kept[seq] = struct{}{}
+		}
+	}
+	return len(kept) <= entriesMax
 }
 
 // forget drops what the application wants no more. A change of TTL stays until

@@ -74,7 +74,31 @@ func (h *Host) leave(at *seat, str *stream) {
 	}
 	h.mu.Unlock()
 	if was && at.p.bound() && !mutant.On("session-stream-bound") {
-		h.exit(at.s, at.p)
+		h.unbind(at.s)
+	}
+}
+
+// unbind takes the end of the stream for the exit of a process that opened a
+// session bound to it, once nothing is held any more by V: the process may live
+// on, stopped, and not know yet that its agent gave the stream up.
+func (h *Host) unbind(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.sessions[s.id] != s {
+		return
+	}
+	s.unbound, h.urgent = true, true
+	h.exitUnbound(s, h.cfg.Clock())
+	h.cfg.Wake()
+}
+
+// exitUnbound looks whether an unbound session may end now.
+func (h *Host) exitUnbound(s *session, now time.Duration) {
+	if !s.unbound {
+		return
+	}
+	if _, held := h.look(s, now); !held || mutant.On("session-unbound-v") {
+		h.exited(s, s.opener)
 	}
 }
 
@@ -209,7 +233,9 @@ func (s *session) use(seq uint64) { s.next = max(s.next, seq+1) }
 // acknowledged takes in what the application received.
 func (s *session) acknowledged(r *api.SessionRequest) {
 	if r.AckMark >= s.ackMark {
-		s.ackMark, s.ackAbove = r.AckMark, slices.Clone(r.AckAbove)
+		// Past the bound they count as not acknowledged.
+		above := r.AckAbove[:min(len(r.AckAbove), command.SinglesMax)]
+		s.ackMark, s.ackAbove = r.AckMark, slices.Clone(above)
 	}
 }
 
@@ -235,7 +261,9 @@ func (h *Host) handle(s *session, p *process, str *stream, r *api.SessionRequest
 	case *api.SessionRequest_SetTtl:
 		h.setTTL(s, q.SetTtl, now)
 	case *api.SessionRequest_Reconcile:
-		h.reconcile(s, q.Reconcile)
+		if !h.reconcile(s, q.Reconcile) {
+			return false
+		}
 	case *api.SessionRequest_End:
 		h.chore(s, choreKey{kind: choreEnd}, &command.Command{
 			Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_CLOSED}},

@@ -54,6 +54,8 @@ type session struct {
 	confirmedAfter uint64
 
 	leaseOnExit bool
+	// unbound: the stream that it was bound to is over.
+	unbound bool
 
 	entries map[uint64]*entry // by sequence
 	chores  map[choreKey]*command.Command
@@ -126,7 +128,7 @@ func (s *session) vouched(now time.Duration) bool {
 	}
 	young := func(p *process) bool { return now-p.lastBeat < s.ttl/vouchFraction }
 	if !s.opener.exited {
-		return young(s.opener) || mutant.On("session-joined-vouch") && slices.ContainsFunc(s.joined, young)
+		return !s.unbound && young(s.opener) || mutant.On("session-joined-vouch") && slices.ContainsFunc(s.joined, young)
 	}
 	return slices.ContainsFunc(s.joined, func(p *process) bool { return p.entered && young(p) })
 }

@@ -120,6 +120,8 @@ var Rules = []Rule{
 		module + "agent/session", "^TestDeathAfterTheAgentsRestart$"},
 	{"session-stream-bound", "where an exit cannot be seen, the end of the stream ends the session (design section 6)",
 		module + "agent/session", "^TestStreamBoundSession$"},
+	{"session-unbound-v", "the end of the stream ends no session whose holds' V is still to come (design section 6)",
+		module + "agent/session", "^TestStreamBoundHoldLastsToV$"},
 	{"session-plain-cancel", "a plain wait whose caller hung up is cancelled (design section 6)",
 		module + "sim", "^TestStoryPlainThroughTwoAgents$"},
 	{"session-standings", "a reconcile's answer tells what happened while nobody listened (design section 7)",
