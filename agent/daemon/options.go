@@ -88,7 +88,7 @@ func DefaultOptions() Options {
 		Name: name, DataDir: DefaultDataDir, Socket: DefaultSocket, AdminSocket: DefaultAdminSocket,
 		Bind: "127.0.0.1", GossipPort: GossipPort, PeerPort: PeerPort,
 		Expect: 5, Role: RoleAuto,
-		ElectionTimeout: time.Second, HeartbeatInterval: 100 * time.Millisecond, SnapshotInterval: 2 * time.Minute,
+		ElectionTimeout: time.Second, HeartbeatInterval: 75 * time.Millisecond, SnapshotInterval: 2 * time.Minute,
 	}
 }
 

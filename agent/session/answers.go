@@ -113,6 +113,9 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 		out.Reason = api.Reason_REASON_SUPERSEDED
 	}
 	if out.Reason != api.Reason_REASON_OK {
+		if r.Code != command.Code_CODE_NO_SESSION && r.Code != command.Code_CODE_LIMIT {
+			h.up.strangers[s.id] = struct{}{} // the leader may have it confirmed here
+		}
 		h.notAttached(s, out)
 		return
 	}
@@ -149,7 +152,6 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 // notAttached refuses the open or resume. A session that was attached here
 // before by this process is over, whatever the reason.
 func (h *Host) notAttached(s *session, out *api.Attached) {
-	h.up.strangers[s.id] = struct{}{} // the leader may have it confirmed here
 	if s.stream != nil {
 		s.stream.send(&api.SessionResponse{Response: &api.SessionResponse_Attached{Attached: out}})
 	}

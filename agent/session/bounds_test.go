@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
@@ -67,6 +68,41 @@ func TestHostileListsBreakNoLink(t *testing.T) {
 				t.Errorf("asked for %T: %s", p.Command.Kind, complaint)
 			}
 		})
+	})
+}
+
+// Whoever asks for sessions that are not there makes no heartbeat longer.
+func TestUnknownSessionsAreNoStrangers(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		for i := range 3 {
+			a := s.connect(&app{id: ID{byte(i + 3)}, exited: make(chan struct{}), ttl: usualTTL})
+			a.resume(1, s.now())
+			s.applied(s.proposal(), &command.Result{Code: command.Code_CODE_NO_SESSION})
+		}
+		if f := s.beat(); len(f.Except) != 0 {
+			t.Errorf("%d are excepted", len(f.Except))
+		}
+	})
+}
+
+// A stream on which nothing is said does not stay.
+func TestSilentStreamIsClosed(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		silent, speaks := s.connect(nil), s.opened(usualTTL)
+		time.Sleep(firstTimeout)
+		synctest.Wait()
+		for a, open := range map[*app]bool{silent: false, speaks: true} {
+			select {
+			case <-a.closed:
+				if open {
+					t.Error("who spoke was closed")
+				}
+			default:
+				if !open {
+					t.Error("who said nothing stays")
+				}
+			}
+		}
 	})
 }
 

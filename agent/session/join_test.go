@@ -379,6 +379,24 @@ func TestDeathAfterTheAgentsRestart(t *testing.T) {
 	})
 }
 
+// A session that was resumed may have been attached elsewhere meanwhile, unheard
+// of here, and joined there: that process counts.
+func TestDeathAfterAResume(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.opened(usualTTL)
+		a.Close()
+		b := s.connect(a)
+		b.resume(2, s.now()+usualTTL)
+		s.attached(b, s.proposal(), 3)
+		b.list(10)
+		s.settle(b)
+		b.exit()
+		if all := s.proposals(); ends(all) != 0 || len(leaves(all)) != 1 {
+			t.Fatalf("asked for %v", all)
+		}
+	})
+}
+
 // Where the kernel cannot tell of the process's exit, or tell the process from
 // others, the end of its stream is its exit, and its application knows.
 func TestStreamBoundSession(t *testing.T) {

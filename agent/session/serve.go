@@ -28,7 +28,9 @@ func (h *Host) Serve(ctx context.Context, st Stream, peer Peer) error {
 		stop()
 	}()
 
+	late := time.AfterFunc(firstTimeout, str.abort)
 	first, err := st.Recv()
+	late.Stop()
 	if err != nil {
 		peer.Release()
 		return err
@@ -153,9 +155,8 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	s.use(q.Seq)
 	s.acknowledged(r)
 	s.opener.beat(q.ClockNanos, now)
-	if s.attachment == 0 {
-		s.whole, s.opener.entered = false, false
-	}
+	// It may have been attached elsewhere meanwhile, and joined there.
+	s.whole, s.opener.entered = false, false
 	if s.ttl == 0 { // not known here: an older start of this agent had it
 		s.ttl = min(bounded(q.TtlNanos), idleTTL)
 		s.v = min(time.Duration(min(q.DeadlineNanos, 1<<62)), now+s.ttl)

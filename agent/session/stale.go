@@ -6,6 +6,10 @@ import "time"
 // heartbeats are cheap, but who comes first should not wait for a hung link.
 const idleStaleTTL = 3 * time.Second
 
+// staleMost bounds how long an agent asks nobody else, however long the TTLs
+// are: to ask costs little, and a leader that was cut off says nothing.
+const staleMost = time.Second
+
 // staleTTL is the TTL whose thirds Stale and the others count in. The caller
 // holds mu.
 func (h *Host) staleTTL() time.Duration {
@@ -15,17 +19,20 @@ func (h *Host) staleTTL() time.Duration {
 	return h.shortestTTL()
 }
 
+// staleAfter is how long unanswered is stale. The caller holds mu.
+func (h *Host) staleAfter() time.Duration { return min(h.staleTTL()/staleFraction, staleMost) }
+
 // Stale reports that the leader has answered no heartbeat for so long, though
 // one was sent, that another one may have to be looked for. Answers that take
 // long but come are no reason: a new link would throw away those on their way.
 func (h *Host) Stale() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.beats) > 0 && h.unanswered() > h.staleTTL()/staleFraction
+	return len(h.beats) > 0 && h.unanswered() > h.staleAfter()
 }
 
-// Thirds is Stale in numbers: for how many thirds of the shortest TTL the leader
-// has answered nothing.
+// Thirds is for how many thirds of the shortest TTL the leader has answered
+// nothing: whether to link anew to the same one.
 func (h *Host) Thirds() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -40,7 +47,7 @@ func (h *Host) Thirds() int {
 func (h *Host) Patience() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	patience := h.staleTTL() / staleFraction
+	patience := h.staleAfter()
 	if len(h.beats) > 0 {
 		patience -= h.unanswered()
 	}

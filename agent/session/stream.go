@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"sync"
+	"time"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
@@ -11,6 +12,10 @@ import (
 // streamQueueMax bounds what waits to be written to one application. One that
 // never reads loses its stream, and with it the right to be vouched for.
 const streamQueueMax = 8192
+
+// firstTimeout is how long a stream may be there without a first request: until
+// then nothing but the connections bounds how many there are.
+const firstTimeout = 5 * time.Second
 
 // Errors that end a stream.
 var (
