@@ -113,7 +113,8 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 		out.Reason = api.Reason_REASON_SUPERSEDED
 	}
 	if out.Reason != api.Reason_REASON_OK {
-		if r.Code != command.Code_CODE_NO_SESSION && r.Code != command.Code_CODE_LIMIT {
+		none := r.Code == command.Code_CODE_NO_SESSION || r.Code == command.Code_CODE_LIMIT && a.GetOpen() != nil
+		if !none {
 			h.up.strangers[s.id] = struct{}{} // the leader may have it confirmed here
 		}
 		h.notAttached(s, out)
