@@ -318,6 +318,7 @@ func TestRunKillsBeforeV(t *testing.T) {
 	a, socket := startAgent(t)
 	p := ticking(t, socket, "deaf", "run", "--ttl", "1s")
 	p.line()
+	send(t, wardenOf(t, a), syscall.SIGSTOP) // it would do the same
 	v := a.Silence()
 	p.lastTick(v)
 	p.exits(76)

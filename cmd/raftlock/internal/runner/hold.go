@@ -158,8 +158,8 @@ func (h *holding) watch() error {
 			h.warden.guards = true
 			h.clear()
 		case <-fired:
+			// The group is dead, and the command with it unless it was before.
 			h.warden.fires = true
-			h.stop(errAsleep, clock())
 		case <-left:
 			h.replace()
 		case <-started:
@@ -182,7 +182,11 @@ func (h *holding) look() (time.Duration, error) {
 	stopAt := h.stopAt()
 	h.instruct()
 	if h.cause == nil && !h.ended && now >= stopAt {
-		h.stop(errNear, stopAt+h.cfg.StopTimeout)
+		cause := errNear
+		if now >= h.lock.Deadline() {
+			cause = errAsleep // this look comes far too late
+		}
+		h.stop(cause, stopAt+h.cfg.StopTimeout)
 	}
 	if now >= h.killAt && !mutant.On("run-kill") {
 		h.killed = true
