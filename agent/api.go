@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/raftlock/raftlock/agent/session"
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
@@ -24,6 +25,9 @@ const (
 	// more than this: else the caller would hear of no reason, only of its own
 	// deadline.
 	answerMargin = 100 * time.Millisecond
+	// queryBytesMax bounds what is asked: it travels as a frame of the link that
+	// all of this host share, and is compared with every lock.
+	queryBytesMax = 8 << 10
 )
 
 // errNoPeer: a session needs a process that the kernel vouches for.
@@ -126,6 +130,9 @@ func (s *API) List(ctx context.Context, q *api.ListRequest) (*api.ListResponse, 
 // query reads through the leader, or, for a stale read, from the replica here
 // if there is one.
 func (s *API) query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, error) {
+	if proto.Size(q) > queryBytesMax {
+		return nil, refused(api.Reason_REASON_INVALID, "a read's names and metadata have 8 KiB together at most")
+	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	if node := s.a.Node(); q.Stale && node != nil {

@@ -144,6 +144,9 @@ const (
 	listMax     = 1000
 	// listScan bounds the locks that one page looks at.
 	listScan = 1 << 16
+	// listBytes bounds what a page has of names and metadata, reckoned with all
+	// that goes with them: it travels as one frame of a link.
+	listBytes = 2 << 20
 )
 
 // Filter chooses locks. Every field that is set must match.
@@ -164,14 +167,14 @@ type Filter struct {
 
 // List returns the locks that f chooses, by name. A next that is not empty is
 // the After of the following page. A page may hold fewer than the limit, even
-// none, and still have a next: the search of each is bounded.
+// none, and still have a next: the search of each is bounded, and its size.
 func (v *View) List(f Filter) (page []LockInfo, next string) {
 	limit := f.Limit
 	if limit <= 0 {
 		limit = listDefault
 	}
 	limit = min(limit, listMax)
-	scanned, last := 0, f.After
+	scanned, bytes, last := 0, 0, f.After
 	v.locks.Ascend(lock{name: max(f.Prefix, f.After)}, func(l lock) bool {
 		if !strings.HasPrefix(l.name, f.Prefix) {
 			return false
@@ -179,17 +182,31 @@ func (v *View) List(f Filter) (page []LockInfo, next string) {
 		if f.After != "" && l.name <= f.After {
 			return true
 		}
-		if len(page) == limit || scanned == listScan {
+		if len(page) == limit || scanned == listScan || bytes >= listBytes {
 			next = last
 			return false
 		}
 		scanned, last = scanned+1, l.name
 		if v.chosen(l, f) {
 			page = append(page, v.describe(l))
+			bytes += listed(l)
 		}
 		return true
 	})
 	return page, next
+}
+
+// listed is not less than the bytes that a lock takes of a page's frame.
+func listed(l lock) int {
+	const (
+		holder = 1024 // with its owner's and its agent's name
+		pair   = 8
+	)
+	n := holder + len(l.name)
+	for _, p := range l.holder.metadata() {
+		n += pair + len(p.key) + len(p.value)
+	}
+	return n
 }
 
 func (v *View) chosen(l lock, f Filter) bool {

@@ -88,6 +88,41 @@ func TestListScansInBounds(t *testing.T) {
 	}
 }
 
+// TestListIsBoundedInSize: a page travels as one frame, however much its locks
+// say of themselves, and the pages together still tell all.
+func TestListIsBoundedInSize(t *testing.T) {
+	const locks = 1000
+	y := doing(t, "open a")
+	meta := "meta="
+	for i := range 256 {
+		meta += fmt.Sprintf("%02x:%s,", i, strings.Repeat("x", 14))
+	}
+	for i := range locks {
+		y.line(strings.Fields(fmt.Sprintf("acquire a %d lock/%04d %s", i+2, i, strings.TrimSuffix(meta, ","))))
+	}
+	found, after := 0, ""
+	for {
+		page, next := y.s.View().List(Filter{Limit: locks, After: after})
+		size := 0
+		for _, l := range page {
+			size += len(l.Lock) + len(l.Holder.Owner) + len(l.Holder.Agent)
+			for _, p := range l.Metadata {
+				size += len(p.Key) + len(p.Value)
+			}
+		}
+		if found += len(page); len(page) == 0 || size > listBytes {
+			t.Fatalf("a page of %d locks and %d bytes", len(page), size)
+		}
+		if next == "" {
+			break
+		}
+		after = next
+	}
+	if found != locks {
+		t.Errorf("found %d of %d", found, locks)
+	}
+}
+
 func TestSessions(t *testing.T) {
 	v := doing(t, "open a", "open b agent=h2", "open c", "open d inc=7", "plain-acquire alice x").s.View()
 	of := func(names ...string) (ids []ID) {
