@@ -20,6 +20,12 @@ const (
 	// MessageBytesMax bounds a batch, a question and an answer.
 	MessageBytesMax = 4 << 20
 
+	// streamWindow is what may be on its way to one stream, and connWindow to
+	// one connection. They are fixed: gRPC's estimate of them costs a ping and
+	// its answer for nearly every message, which on a link is most of the cost.
+	streamWindow = MessageBytesMax
+	connWindow   = 2 * MessageBytesMax
+
 	// asksMax bounds the calls in flight that one connection may have.
 	asksMax = 1024
 	// peersMax bounds the addresses whose connections are kept for Ask.

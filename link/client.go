@@ -64,6 +64,8 @@ func (c *Client) connect(addr string) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial.backoff, MinConnectTimeout: redial.attempt}),
 		grpc.WithKeepaliveParams(clientKeepalive),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithIdleTimeout(idleTimeout),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),

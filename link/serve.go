@@ -38,6 +38,8 @@ func Serve(ctx context.Context, listener net.Listener, handler Handler, config S
 		grpc.MaxConcurrentStreams(asksMax),
 		grpc.ConnectionTimeout(helloTimeout),
 		grpc.KeepaliveParams(serverKeepalive),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.KeepaliveEnforcementPolicy(pingsAllowed),
 		grpc.WaitForHandlers(true),
 	)
