@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,7 +49,8 @@ func tick() {
 			panic(err)
 		}
 	}
-	for {
+	// Paced: on a busy host it must not be these that delay their own end.
+	for range time.Tick(500 * time.Microsecond) {
 		fmt.Println(int64(fakeagent.Clock()))
 	}
 }
@@ -86,7 +88,25 @@ type program struct {
 	cmd    *exec.Cmd
 	lines  *bufio.Reader // of its standard output
 	out    *os.File
-	stderr bytes.Buffer
+	stderr transcript
+}
+
+// transcript is what a program that may still run has said so far.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (tr *transcript) Write(p []byte) (int, error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.text.Write(p)
+}
+
+func (tr *transcript) String() string {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.text.String()
 }
 
 // start runs the real program in a process of its own.

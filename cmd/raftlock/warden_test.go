@@ -95,7 +95,7 @@ func TestRunWithoutAWarden(t *testing.T) {
 	t.Parallel()
 	a, socket := startAgent(t)
 	a.IgnoreJoins(isWarden)
-	p := start(t, socket, "run", "--ttl", "1s", "a", "--", "echo", "started")
+	p := start(t, socket, "run", "--ttl", "2s", "a", "--", "echo", "started")
 	if out := p.rest(); out != "" {
 		t.Errorf("started: %q", out)
 	}
@@ -111,7 +111,7 @@ func TestRunWithoutAWarden(t *testing.T) {
 func TestRunLosesItsWarden(t *testing.T) {
 	t.Parallel()
 	a, socket := startAgent(t)
-	p := start(t, socket, "run", "--ttl", "1s", "a", "--", "sh", "-c", "echo ready; exec sleep 60")
+	p := start(t, socket, "run", "--ttl", "3s", "a", "--", "sh", "-c", "echo ready; exec sleep 60")
 	p.line()
 	warden := wardenOf(t, a)
 	awaitOrders(t, warden)

@@ -218,10 +218,8 @@ func (l line) guard(g group) error {
 		}
 		if !fired && clock() >= killAt && !mutant.On("run-warden-clock") {
 			fired = true
-			if !g.empty() {
-				l.report(reportFired) // first: the runner is to know why
-				g.kill(killAt + undeadMax)
-			}
+			l.report(reportFired) // first: the runner is to know why
+			g.kill(killAt + undeadMax)
 		}
 		if err := l.pause(alarm, killAt, fired); err != nil {
 			return err

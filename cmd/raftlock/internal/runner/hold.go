@@ -158,7 +158,8 @@ func (h *holding) watch() error {
 			h.warden.guards = true
 			h.clear()
 		case <-fired:
-			// The group is dead, and the command with it unless it was before.
+			// The group is dead. Whether the command died by that, its status
+			// says: it may have ended before.
 			h.warden.fires = true
 		case <-left:
 			h.replace()
@@ -258,7 +259,7 @@ func (h *holding) instruct() {
 // better the next time: the command is stopped rather than left without.
 func (h *holding) replace() {
 	guarded, why := h.warden.guards, h.warden.failure
-	h.warden.await()
+	h.leaving.Go(h.warden.await)
 	h.warden = nil
 	if guarded && !mutant.On("run-warden-anew") {
 		var err error
