@@ -21,6 +21,9 @@ func (h *Host) look(s *session, now time.Duration) (left time.Duration, held boo
 		if e.revoked {
 			v = min(v, e.frozen)
 		}
+		if e.listed && !mutant.On("session-claimed") {
+			v = max(v, s.claimed) // what it may still believe, from before the restart
+		}
 		if now >= v && !mutant.On("session-look") {
 			h.lose(s, e)
 			continue

@@ -159,7 +159,8 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	s.whole, s.opener.entered = false, false
 	if s.ttl == 0 { // not known here: an older start of this agent had it
 		s.ttl = min(bounded(q.TtlNanos), idleTTL)
-		s.v = min(time.Duration(min(q.DeadlineNanos, 1<<62)), now+s.ttl)
+		s.claimed = min(time.Duration(min(q.DeadlineNanos, 1<<62)), now+ttlMax)
+		s.v = min(s.claimed, now+s.ttl)
 	}
 	// Until the resume is answered no beat speaks for it: the leader may have
 	// moved it to the new attachment already.

@@ -44,6 +44,9 @@ type session struct {
 	grow      time.Duration
 	growAfter uint64
 	v         time.Duration
+	// claimed is the latest V that an older start of this agent may have told
+	// the application: no hold that it lists is given back before.
+	claimed time.Duration
 	// attachV is V by the resume's own sending. It counts once a reconcile has
 	// told which holds are revoked: their V stands still since the mark, which
 	// may have been told to an agent that is no more.

@@ -390,3 +390,35 @@ func TestRevokedWhileTheAgentRestarts(t *testing.T) {
 		})
 	}
 }
+
+// A restarted agent knows a session by what its application says of it, and
+// reckons with a short TTL until the cluster tells. A hold that the application
+// believes in for longer is not given back before that: if it is stopped it
+// does not hear.
+func TestListedHoldLastsAsLongAsBelieved(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		const ttl = time.Minute
+		a := s.opened(ttl)
+		s.holds(a, 2, "x", 5)
+		v := s.now() + ttl/100*98
+		s.restart(8)
+		b := s.connect(a)
+		b.resume(3, v)
+		s.attached(b, s.proposal(), 2)
+		b.list(4, &api.Belief{Seq: 2, Token: 5, Lock: "x"})
+		s.settle(b, 2)
+		s.h.LinkDown()
+		b.heard()
+		for s.now() < v {
+			s.h.Tick()
+			if at, why := gone(b.heard(), 2); at >= 0 {
+				t.Fatalf("told gone (%v) %v before its V", why, v-s.now())
+			}
+			s.pass(time.Second)
+		}
+		s.h.Tick()
+		if at, why := gone(b.heard(), 2); at < 0 || why != api.Reason_REASON_LOST {
+			t.Fatalf("not told lost at its V: %v", why)
+		}
+	})
+}

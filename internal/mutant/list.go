@@ -122,6 +122,8 @@ var Rules = []Rule{
 		module + "agent/session", "^TestStreamBoundSession$"},
 	{"session-unbound-v", "the end of the stream ends no session whose holds' V is still to come (design section 6)",
 		module + "agent/session", "^TestStreamBoundHoldLastsToV$"},
+	{"session-claimed", "a hold is not given back while its application believes in it, from before an agent's restart (design section 5)",
+		module + "agent/session", "^TestListedHoldLastsAsLongAsBelieved$"},
 	{"session-plain-cancel", "a plain wait whose caller hung up is cancelled (design section 6)",
 		module + "sim", "^TestStoryPlainThroughTwoAgents$"},
 	{"session-standings", "a reconcile's answer tells what happened while nobody listened (design section 7)",
