@@ -379,6 +379,32 @@ func TestDeathAfterTheAgentsRestart(t *testing.T) {
 	})
 }
 
+// After a restart of the agent one joins that the kernel could not tell from
+// others: its death leaves it to the log whether it was the last, as any other.
+func TestDeathOfANamelessOne(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.opened(usualTTL)
+		s.restart(8)
+		b := s.connect(a)
+		b.resume(9, s.now()+usualTTL)
+		s.attached(b, s.proposal(), 2)
+		b.list(10)
+		s.settle(b)
+		c := s.further(b)
+		c.nameless = true
+		c.join()
+		join := s.proposal()
+		s.applied(join, &command.Result{})
+		b.exit()
+		s.frames()
+		c.exit()
+		all := s.proposals()
+		if ids := leaves(all); ends(all) != 0 || len(ids) != 1 || ids[0] != join.Command.GetJoin().Process.Id {
+			t.Fatalf("asked for %v", all)
+		}
+	})
+}
+
 // A session that was resumed may have been attached elsewhere meanwhile, unheard
 // of here, and joined there: that process counts.
 func TestDeathAfterAResume(t *testing.T) {

@@ -103,7 +103,7 @@ func (h *Host) exited(s *session, p *process) {
 	last := s.opener.exited && len(s.joined) == 0
 	switch {
 	case last && s.leaseOnExit:
-	case last && (s.whole || !p.known() || mutant.On("session-whole")) || mutant.On("session-joined-live"):
+	case last && (s.whole || mutant.On("session-whole")) || mutant.On("session-joined-live"):
 		if s.attachment != 0 || !mutant.On("session-exit-opening") {
 			h.chore(s, choreKey{kind: choreEnd}, &command.Command{
 				Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXITED}},
