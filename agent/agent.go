@@ -95,6 +95,9 @@ type Agent struct {
 	leading  *leading
 	linkNo   uint64
 	linked   leaderLink // zero: no link
+	// answered are servers that said that they are Raft members: of a crowd of
+	// agents those to ask first. Hints, at most askedMax.
+	answered map[string]bool
 
 	deposed sync.WaitGroup // leaderships on their way out
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/raftlock/raftlock/agent/bootstrap"
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/internal/mutant"
@@ -143,6 +145,7 @@ func (a *Agent) findLeader(ctx context.Context, voters int) *findings {
 			continue
 		}
 		said[x.ServerId] = true
+		a.noteMember(x.ServerId)
 		f.answered, f.voters = len(said), max(f.voters, int(term.Voters))
 		switch {
 		case term.Leading && term.Term >= f.leader.term:
@@ -194,12 +197,42 @@ func (a *Agent) voters() []string {
 			}
 		}
 	}
-	for _, m := range a.cfg.Gossip.Members() {
-		if !m.Forwarder {
-			add(m.Address)
-		}
+	for _, m := range a.likely(a.cfg.Gossip.Members()) {
+		add(m.Address)
 	}
 	return out
+}
+
+// likely are the members in view that may vote, those that said before that they
+// are in the Raft configuration first. Of more than can be asked at once the
+// others come in random order: names tell nothing of who votes.
+func (a *Agent) likely(members []bootstrap.Member) []bootstrap.Member {
+	members = slices.DeleteFunc(slices.Clone(members), func(m bootstrap.Member) bool { return m.Forwarder })
+	if len(members) <= askedMax {
+		return members
+	}
+	rand.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	slices.SortStableFunc(members, func(x, y bootstrap.Member) int {
+		switch first, second := a.answered[x.ServerID], a.answered[y.ServerID]; {
+		case first == second:
+			return 0
+		case first:
+			return -1
+		}
+		return 1
+	})
+	return members
+}
+
+func (a *Agent) noteMember(serverID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.answered == nil || len(a.answered) >= askedMax {
+		a.answered = make(map[string]bool)
+	}
+	a.answered[serverID] = true
 }
 
 // addresses are where a Raft server may be: where gossip says that it is now,
