@@ -23,8 +23,8 @@ const (
 	// streamWindow is what may be on its way to one stream, and connWindow to
 	// one connection. They are fixed: gRPC's estimate of them costs a ping and
 	// its answer for nearly every message, which on a link is most of the cost.
-	streamWindow = MessageBytesMax
-	connWindow   = 2 * MessageBytesMax
+	streamWindow = 256 << 10
+	connWindow   = 512 << 10
 
 	// asksMax bounds the calls in flight that one connection may have.
 	asksMax = 1024
