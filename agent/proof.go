@@ -32,19 +32,20 @@ const (
 // one.
 func (a *Agent) prove(ctx context.Context) error {
 	var left []*linkpb.SessionInfo
-	due, lists := a.cfg.Clock(), 0
+	due, lists, known := a.cfg.Clock(), 0, 0
 	for {
 		orphans := a.sessions.Orphans()
 		now := a.cfg.Clock()
-		if now >= due && (lists < 2 || len(left) > 0) || orphans {
-			if all, ok := a.former(ctx, orphans); ok {
-				left, lists = all, lists+1
+		if now >= due && (lists < 2 || len(left) > 0 || orphans > 0) || orphans > known {
+			if all, ok := a.former(ctx, orphans > 0); ok {
+				left, lists, known = all, lists+1, orphans
 				due = a.cfg.Clock() + proofListInterval
 				if lists == 1 {
 					due = a.cfg.Clock() + proofListSoon
 				}
 			}
 		}
+		known = min(known, orphans)
 		left = a.endDead(ctx, left)
 		if !sleep(ctx, proofInterval) {
 			return nil

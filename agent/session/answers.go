@@ -28,6 +28,9 @@ func (h *Host) proposed(f *linkpb.Proposed, now time.Duration) {
 		}
 		return
 	}
+	if e := s.entries[p.seq]; e != nil && p.what == proposeRequest {
+		e.way = nil
+	}
 	switch f.Outcome {
 	case linkpb.Proposed_OUTCOME_QUEUE_FULL:
 		h.refused(s, p)

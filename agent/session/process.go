@@ -315,16 +315,16 @@ func (h *Host) EndOrphan(id ID, attachment uint64) (known bool) {
 	return true
 }
 
-// Orphans reports that there is any such session.
-func (h *Host) Orphans() bool {
+// Orphans counts such sessions.
+func (h *Host) Orphans() (orphans int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.sessions {
 		if s.orphan() {
-			return true
+			orphans++
 		}
 	}
-	return false
+	return orphans
 }
 
 func (s *session) orphan() bool {

@@ -26,7 +26,9 @@ func (h *Host) add(s *session, e *entry) {
 			s.answer(&api.Answer{Seq: old.seq, Reason: api.Reason_REASON_OK, Standing: st})
 			return
 		}
-		h.request(s, old)
+		if old.way == nil || old.way != h.up {
+			h.request(s, old) // else its answer is on its way
+		}
 		return
 	}
 	if len(s.entries) >= entriesMax {

@@ -192,6 +192,9 @@ func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*se
 		switch {
 		case subtle.ConstantTimeCompare(s.secretHash[:], hash[:]) != 1:
 			return nil, str.refuse(seq, api.Reason_REASON_DENIED, "the session has another secret")
+		case !s.opener.peer.Same(peer) && s.attachment == 0 && !s.opener.exited:
+			// Nobody has proven yet that it opened: this one may be the one.
+			return nil, str.refuse(seq, api.Reason_REASON_RATE_LIMITED, "another process's open or resume of this session awaits its answer; applied: no; ask again")
 		case s.opener.exited || !s.opener.peer.Same(peer):
 			return nil, str.refuse(seq, api.Reason_REASON_DENIED, "only the process that opened a session can resume it")
 		case s.opener.bound():

@@ -82,6 +82,7 @@ type entry struct {
 	seq      uint64
 	cmd      *command.Command // nil: known only from the application's list
 	sent     int              // how often, under any attachment, on any link
+	way      *uplink          // where it is on its way; nil: answered, or not sent
 	listed   bool             // a hold that an older start of this agent reported
 	acquire  bool
 	lock     string
@@ -209,6 +210,7 @@ func (h *Host) request(s *session, e *entry) {
 		return
 	}
 	e.sent++
+	e.way = h.up
 	h.proposeFor(s, e.cmd, pending{what: proposeRequest, seq: e.seq})
 }
 
