@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -23,7 +24,7 @@ type Stream interface {
 // DefaultTransportOptions.
 type TransportOptions struct {
 	// Address says where a server is now; false leaves the address that is in
-	// Raft's configuration. It is asked at every message and must not block.
+	// Raft's configuration, which is tried in turn with one that fails. It is asked at every message and must not block.
 	// Nil: nobody knows better. This is how changed addresses are followed.
 	Address func(ServerID) (addr string, ok bool)
 	// MaxPool bounds the idle connections kept to each server; default 3.
@@ -44,6 +45,9 @@ func DefaultTransportOptions() TransportOptions {
 type Transport struct {
 	*raft.NetworkTransport
 	address func(ServerID) (string, bool)
+
+	mu     sync.Mutex // guards doubts
+	doubts map[raft.ServerID]bool
 }
 
 // NewTransport makes the network transport on stream, set up so that no
@@ -57,7 +61,7 @@ func NewTransport(stream Stream, o TransportOptions) *Transport {
 		Timeout:         o.Timeout,
 		Logger:          newHCLog(o.Log),
 	})
-	return &Transport{NetworkTransport: inner, address: o.Address}
+	return &Transport{NetworkTransport: inner, address: o.Address, doubts: make(map[raft.ServerID]bool)}
 }
 
 // named is a Stream as the library knows it: its one address carries both the
@@ -66,14 +70,42 @@ type named struct{ Stream }
 
 const nameEnds = "@"
 
-func (t *Transport) to(id raft.ServerID, configured raft.ServerAddress) raft.ServerAddress {
-	addr := string(configured)
+// reach calls the server where it is known to be. A hint that fails is left for
+// the address in Raft's configuration next time, and so on in turn: whoever
+// gave the hint may be wrong, or of the past.
+func (t *Transport) reach(id raft.ServerID, configured raft.ServerAddress, call func(raft.ServerAddress) error) error {
+	addr, hinted := string(configured), false
 	if t.address != nil {
-		if newer, ok := t.address(id); ok {
-			addr = newer
+		if newer, ok := t.address(id); ok && newer != addr {
+			hinted = true
+			if !t.doubted(id) {
+				addr = newer
+			}
 		}
 	}
-	return raft.ServerAddress(string(id) + nameEnds + addr)
+	err := call(raft.ServerAddress(string(id) + nameEnds + addr))
+	if hinted && err != nil {
+		t.doubt(id, addr == string(configured))
+	}
+	return err
+}
+
+func (t *Transport) doubted(id raft.ServerID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.doubts[id]
+}
+
+// doubt notes which address failed. There are as many as the cluster has had
+// servers.
+func (t *Transport) doubt(id raft.ServerID, configured bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if configured {
+		delete(t.doubts, id)
+	} else {
+		t.doubts[id] = true
+	}
 }
 
 // Dial implements raft.StreamLayer.
@@ -84,26 +116,30 @@ func (n named) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, err
 
 // The rest are the library's, told where the server is.
 
-func (t *Transport) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
-	return t.NetworkTransport.AppendEntriesPipeline(id, t.to(id, at))
+func (t *Transport) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (p raft.AppendPipeline, err error) {
+	err = t.reach(id, at, func(to raft.ServerAddress) error {
+		p, err = t.NetworkTransport.AppendEntriesPipeline(id, to)
+		return err
+	})
+	return p, err
 }
 
 func (t *Transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
-	return t.NetworkTransport.AppendEntries(id, t.to(id, at), q, a)
+	return t.reach(id, at, func(to raft.ServerAddress) error { return t.NetworkTransport.AppendEntries(id, to, q, a) })
 }
 
 func (t *Transport) RequestVote(id raft.ServerID, at raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
-	return t.NetworkTransport.RequestVote(id, t.to(id, at), q, a)
+	return t.reach(id, at, func(to raft.ServerAddress) error { return t.NetworkTransport.RequestVote(id, to, q, a) })
 }
 
 func (t *Transport) RequestPreVote(id raft.ServerID, at raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse) error {
-	return t.NetworkTransport.RequestPreVote(id, t.to(id, at), q, a)
+	return t.reach(id, at, func(to raft.ServerAddress) error { return t.NetworkTransport.RequestPreVote(id, to, q, a) })
 }
 
 func (t *Transport) TimeoutNow(id raft.ServerID, at raft.ServerAddress, q *raft.TimeoutNowRequest, a *raft.TimeoutNowResponse) error {
-	return t.NetworkTransport.TimeoutNow(id, t.to(id, at), q, a)
+	return t.reach(id, at, func(to raft.ServerAddress) error { return t.NetworkTransport.TimeoutNow(id, to, q, a) })
 }
 
 func (t *Transport) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, data io.Reader) error {
-	return t.NetworkTransport.InstallSnapshot(id, t.to(id, at), q, a, data)
+	return t.reach(id, at, func(to raft.ServerAddress) error { return t.NetworkTransport.InstallSnapshot(id, to, q, a, data) })
 }

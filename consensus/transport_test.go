@@ -341,6 +341,44 @@ func TestNoHandlerNoPipeline(t *testing.T) {
 	}
 }
 
+// A hint that leads nowhere keeps nobody away: the address in Raft's
+// configuration is tried in turn.
+func TestWrongHintKeepsNobodyAway(t *testing.T) {
+	asked := make(map[raft.ServerAddress]int)
+	o := DefaultTransportOptions()
+	o.Log = testLog()
+	hint := "nowhere"
+	o.Address = func(ServerID) (string, bool) { return hint, true }
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := NewTransport(tcpLayer{l}, o)
+	t.Cleanup(func() { _ = tr.Close() })
+	call := func(right string) {
+		_ = tr.reach("1", "here", func(to raft.ServerAddress) error {
+			asked[to]++
+			if string(to) != "1@"+right {
+				return ErrUnknown
+			}
+			return nil
+		})
+	}
+	for range 10 {
+		call("here")
+	}
+	if asked["1@nowhere"] != 1 || asked["1@here"] != 9 {
+		t.Errorf("asked %v", asked)
+	}
+	hint = "there" // it moved, and the configured address is of the past
+	for range 10 {
+		call("there")
+	}
+	if asked["1@here"] != 10 || asked["1@there"] != 9 {
+		t.Errorf("asked %v", asked)
+	}
+}
+
 type tcpLayer struct{ net.Listener }
 
 func (tcpLayer) Dial(_ ServerID, to string, timeout time.Duration) (net.Conn, error) {
