@@ -31,6 +31,10 @@ func newConn(dial func(context.Context, string) (net.Conn, error), opts ...grpc.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax)),
+		// Fixed ones: to estimate them costs a ping and its answer for most
+		// messages, and the far end of a Unix socket is near.
+		grpc.WithStaticStreamWindowSize(windowBytes),
+		grpc.WithStaticConnWindowSize(windowBytes),
 	}, opts...)...)
 }
 

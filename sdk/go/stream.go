@@ -13,6 +13,10 @@ import (
 // names every wait and hold of the session.
 const messageBytesMax = 16 << 20
 
+// windowBytes is how much of one stream, and of one connection, may be on its
+// way unread.
+const windowBytes = 1 << 20
+
 // Stream is one session stream to an agent. One goroutine sends, one receives;
 // after an error it is dead. A sent message is not changed afterwards.
 type Stream interface {
