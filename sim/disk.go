@@ -43,8 +43,6 @@ type Disk struct {
 	full        bool
 	stableCrash bool
 	stallUntil  time.Duration
-	writes      uint64
-	failures    uint64
 }
 
 func newDisk(h *Host) *Disk { return &Disk{h: h, rng: h.w.Rand("disk/" + h.Name)} }
@@ -84,13 +82,6 @@ func (d *Disk) StableCrashes(on bool) {
 func (d *Disk) Wipe() {
 	d.h.Crash()
 	d.change("wiped", func() { d.next = newVolume(d) })
-}
-
-// Writes counts writes that ended, and those of them that failed.
-func (d *Disk) Writes() (ended, failed uint64) {
-	d.h.w.mu.Lock()
-	defer d.h.w.mu.Unlock()
-	return d.writes, d.failures
 }
 
 func (d *Disk) current() *volume {
@@ -177,13 +168,10 @@ func (v *volume) write(w *write) error {
 		return ErrDead // the crash has decided what became of it
 	}
 	v.land(w)
-	d.writes++
 	switch {
 	case d.full:
-		d.failures++
 		return ErrNoSpace
 	case failing:
-		d.failures++
 		if lies {
 			w.apply(v, w.parts)
 		}

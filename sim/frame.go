@@ -29,9 +29,6 @@ type Frame struct {
 // Key names the frame across runs: "kind from->to #k".
 func (f *Frame) Key() string { return frameName(frameKey{f.Kind, f.From, f.To}, f.K) }
 
-// Hosts are the hosts at both ends.
-func (f *Frame) Hosts() (from, to *Host) { return f.from.host, f.to.host }
-
 func frameName(k frameKey, n uint64) string {
 	return fmt.Sprintf("%s %s->%s #%d", k.kind, k.from, k.to, n)
 }

@@ -24,15 +24,14 @@ type Net struct {
 	w *World
 
 	// Guarded by World.mu.
-	rng                     [][]*rand.Rand // per directed link
-	groups                  []int
-	cuts                    map[[2]int]bool
-	muted, heartbeats       map[int]bool
-	minDelay, maxDelay      time.Duration
-	loss                    float64
-	straggling              float64
-	straggle                time.Duration
-	sent, delivered, missed uint64
+	rng                [][]*rand.Rand // per directed link
+	groups             []int
+	cuts               map[[2]int]bool
+	muted, heartbeats  map[int]bool
+	minDelay, maxDelay time.Duration
+	loss               float64
+	straggling         float64
+	straggle           time.Duration
 }
 
 // The delays of a network that nobody made slower.
@@ -66,7 +65,6 @@ func (n *Net) grow() {
 func (n *Net) plan(from, to *Host) (delay time.Duration, lost bool) {
 	r := n.rng[from.index][to.index]
 	fraction, late, chance, howLate := r.Float64(), r.Float64(), r.Float64(), r.Float64()
-	n.sent++
 	if from == to {
 		return 20*time.Microsecond + time.Duration(fraction*float64(100*time.Microsecond)), false
 	}
@@ -191,13 +189,6 @@ func (n *Net) SetDelay(least, most time.Duration) {
 // addition, so that others overtake it; on a stream they wait behind it.
 func (n *Net) SetStragglers(p float64, most time.Duration) {
 	n.change(fmt.Sprintf("stragglers %v, %v", p, most), func() { n.straggling, n.straggle = p, most })
-}
-
-// Traffic counts messages: sent, arrived, and lost to loss and cuts.
-func (n *Net) Traffic() (sent, arrived, lost uint64) {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	return n.sent, n.delivered, n.missed
 }
 
 // addressLocked gives a host a fresh address.

@@ -29,7 +29,6 @@ func (w *World) postLocked(p *parcel) {
 	p.w = w
 	delay, lost := w.Net.plan(p.from, p.to)
 	if lost || w.closed || w.Net.blocked(p.from, p.to, p.heartbeat) {
-		w.Net.missed++
 		return
 	}
 	time.AfterFunc(delay, p.arrive)
@@ -47,7 +46,6 @@ func (p *parcel) arrive() {
 		w.mu.Unlock()
 		return
 	case w.Net.blocked(p.from, p.to, p.heartbeat):
-		w.Net.missed++
 		w.mu.Unlock()
 		return
 	case p.from != p.to && p.to.holdUntil > w.Now():
@@ -55,7 +53,6 @@ func (p *parcel) arrive() {
 		w.mu.Unlock()
 		return
 	}
-	w.Net.delivered++
 	w.busy++
 	w.mu.Unlock()
 	p.deliver()

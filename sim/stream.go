@@ -189,7 +189,6 @@ func (e *end) pump() {
 		it := e.flying[0]
 		e.flying[0] = item{}
 		e.flying = e.flying[1:]
-		w.Net.delivered++
 		e.peer.take(it)
 	}
 }

@@ -59,9 +59,6 @@ func New(tb testing.TB, seed uint64) *World {
 	return w
 }
 
-// Seed is what New was given.
-func (w *World) Seed() uint64 { return w.seed }
-
 // Now is the true time: how long the world exists, on the bubble's clock.
 func (w *World) Now() time.Duration { return time.Since(w.start) }
 
