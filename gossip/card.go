@@ -17,7 +17,6 @@ const (
 	nameBytesMax    = 128
 	addressBytesMax = 140
 	idBytesMax      = 64
-	roleBytesMax    = 16
 )
 
 // Keys of the tags. They are short because they count against the 512 bytes.
@@ -29,9 +28,12 @@ const (
 	tagAddress     = "p"
 	tagServerID    = "s"
 	tagClusterID   = "c"
-	tagForwarder   = "f"
 	tagRole        = "r"
 )
+
+// roleForwarder is the one role that gossip tells: told never to vote. Who votes
+// is Raft's configuration to say; other roles, of newer agents, are passed over.
+const roleForwarder = "forwarder"
 
 // A card is what an agent says of itself.
 type card struct {
@@ -43,7 +45,6 @@ type card struct {
 	address             string
 	serverID, clusterID string
 	forwarder           bool
-	role                string
 }
 
 func (c card) tags() map[string]string {
@@ -53,13 +54,13 @@ func (c card) tags() map[string]string {
 		tagStarted:     strconv.FormatInt(c.started, 36),
 		tagAddress:     c.address,
 	}
-	for key, value := range map[string]string{tagServerID: c.serverID, tagClusterID: c.clusterID, tagRole: c.role} {
+	for key, value := range map[string]string{tagServerID: c.serverID, tagClusterID: c.clusterID} {
 		if value != "" {
 			tags[key] = value
 		}
 	}
 	if c.forwarder {
-		tags[tagForwarder] = "1"
+		tags[tagRole] = roleForwarder
 	}
 	return tags
 }
@@ -81,8 +82,7 @@ func readCard(m *serf.Member) (card, error) {
 		address:   m.Tags[tagAddress],
 		serverID:  m.Tags[tagServerID],
 		clusterID: m.Tags[tagClusterID],
-		forwarder: m.Tags[tagForwarder] != "",
-		role:      m.Tags[tagRole],
+		forwarder: m.Tags[tagRole] == roleForwarder,
 	}
 	var err error
 	if c.incarnation, err = strconv.ParseUint(m.Tags[tagIncarnation], 16, 64); err != nil {
@@ -100,8 +100,6 @@ func readCard(m *serf.Member) (card, error) {
 		return card{}, errors.New("its peer address is no host:port")
 	case !isID(c.serverID), !isID(c.clusterID):
 		return card{}, errors.New("its ids cannot be ones")
-	case !isPlain(c.role, roleBytesMax):
-		return card{}, errors.New("its role cannot be one")
 	}
 	return c, nil
 }

@@ -100,7 +100,7 @@ func logChanges(log *slog.Logger, old, next []Member) {
 		}
 		log.Info(change(was, m, known), slog.String(keyAgent, m.Name), slog.String(keyAddress, m.Address),
 			slog.String("gossip", m.GossipAddress), slog.String("server_id", m.ServerID),
-			slog.String("cluster_id", m.ClusterID), slog.String("role", m.Role))
+			slog.String("cluster_id", m.ClusterID), slog.Bool("forwarder", m.Forwarder))
 	}
 	for name := range before {
 		log.Info("agent is gone", slog.String(keyAgent, name))

@@ -127,22 +127,8 @@ func (p *Pool) Publish(serverID, clusterID string) {
 			slog.Int("server_id_bytes", len(serverID)), slog.Int("cluster_id_bytes", len(clusterID)))
 		return
 	}
-	p.publish(func(c *card) { c.serverID, c.clusterID = serverID, clusterID })
-}
-
-// PublishRole tells others, from now on, this agent's role, as Publish does with
-// ids. At most 16 bytes.
-func (p *Pool) PublishRole(role string) {
-	if !isPlain(role, roleBytesMax) {
-		p.log.Error("role cannot be published: it must be at most 16 printable characters", slog.Int("role_bytes", len(role)))
-		return
-	}
-	p.publish(func(c *card) { c.role = role })
-}
-
-func (p *Pool) publish(change func(*card)) {
 	p.mu.Lock()
-	change(&p.self.card)
+	p.self.card.serverID, p.self.card.clusterID = serverID, clusterID
 	told := p.renewLocked()
 	p.mu.Unlock()
 	told()

@@ -85,13 +85,13 @@ func TestPublishIsSeenByOthers(t *testing.T) {
 	}
 	a.start()
 	b := run(t, testConfig("b", newIP(), a.GossipAddress()))
-	is := func(server, cluster, role string) func([]Member) bool {
+	is := func(server, cluster string) func([]Member) bool {
 		return func(members []Member) bool {
 			m := find(members, "a")
-			return m.ServerID == server && m.ClusterID == cluster && m.Role == role
+			return m.ServerID == server && m.ClusterID == cluster
 		}
 	}
-	b.await("what a published before Run", is("server-a", "", ""))
+	b.await("what a published before Run", is("server-a", ""))
 	changed := a.Changed()
 	a.Publish("server-a", "cluster")
 	select {
@@ -99,8 +99,7 @@ func TestPublishIsSeenByOthers(t *testing.T) {
 	default:
 		t.Error("the own view does not change with Publish")
 	}
-	a.PublishRole("voter")
-	b.await("what a published last", is("server-a", "cluster", "voter"))
+	b.await("what a published last", is("server-a", "cluster"))
 	if address, ok := b.Address("server-a"); !ok || address != a.cfg.PeerAddress {
 		t.Errorf("server-a is at %q, %v", address, ok)
 	}
@@ -108,8 +107,7 @@ func TestPublishIsSeenByOthers(t *testing.T) {
 		t.Error("a stranger has an address")
 	}
 	a.Publish(strings.Repeat("x", idBytesMax+1), "")
-	a.PublishRole("not a role")
-	if m := find(a.Members(), "a"); m.ServerID != "server-a" || m.Role != "voter" {
+	if m := find(a.Members(), "a"); m.ServerID != "server-a" {
 		t.Errorf("what cannot be told is told: %+v", m)
 	}
 }
@@ -266,7 +264,6 @@ func TestLongestCardFits(t *testing.T) {
 	c.Forwarder = true
 	long := newRunner(t, c)
 	long.Publish(strings.Repeat("s", idBytesMax), strings.Repeat("c", idBytesMax))
-	long.PublishRole(strings.Repeat("r", roleBytesMax))
 	long.start()
 	a := run(t, testConfig("a", newIP(), long.GossipAddress()))
 	a.sees("a", c.Name)

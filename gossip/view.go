@@ -31,8 +31,6 @@ type Member struct {
 	// Alive is false once Serf held it for failed, for up to a day. Who left is
 	// told no more.
 	Alive bool
-	// Role it published; empty: none.
-	Role string
 }
 
 // A sighting is one node in Serf: one start of an agent.
@@ -52,7 +50,6 @@ func (s sighting) member() Member {
 		Forwarder:     s.card.forwarder,
 		Incarnation:   s.card.incarnation,
 		Alive:         s.alive,
-		Role:          s.card.role,
 	}
 }
 
