@@ -10,8 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/raftlock/raftlock/gossip"
 )
 
 // The roles of Options.Role.
@@ -110,14 +111,21 @@ func (o Options) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	bad(o.Name == "" || len(o.Name) > 128 || strings.ContainsAny(o.Name, "/\x00"),
-		"--name %q: give 1 to 128 bytes without a slash, unique among the agents", o.Name)
 	bad(o.DataDir == "", "--data-dir is empty: give a directory that is this agent's alone")
 	o.validateSockets(bad)
 	o.validateNetwork(bad)
 	o.validateFounding(bad)
 	o.validateTimings(bad)
-	return errors.Join(errs...)
+	return errors.Join(errors.Join(errs...), o.validateGossip())
+}
+
+// validateGossip asks gossip, which carries them, about the name and the join
+// targets. The addresses stand for any: validateNetwork looks at the real ones.
+func (o Options) validateGossip() error {
+	c := gossip.DefaultConfig()
+	c.Name, c.Join = o.Name, o.Join
+	c.Bind, c.PeerAddress, c.Log = "127.0.0.1", "127.0.0.1:7950", slog.New(slog.DiscardHandler)
+	return c.Validate()
 }
 
 type complain func(is bool, format string, args ...any)
@@ -155,9 +163,6 @@ func (o Options) validateNetwork(bad complain) {
 	bad(o.GossipPort != 0 && o.GossipPort == o.PeerPort, "--gossip-port and --peer-port are both %d: both use TCP, so give two ports", o.GossipPort)
 	if _, port, err := net.SplitHostPort(o.HTTP); err == nil && port != "0" {
 		bad(port == strconv.Itoa(o.PeerPort) || port == strconv.Itoa(o.GossipPort), "--http %s has the port of another flag: give it one of its own", o.HTTP)
-	}
-	for _, j := range o.Join {
-		bad(j == "", "--join is empty: give host or host:port of another agent's gossip")
 	}
 	bad(o.Dev && len(o.Join) > 0, "--dev is one host alone: leave --join out, or --dev")
 }

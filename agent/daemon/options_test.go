@@ -34,6 +34,7 @@ func TestOptionsTellAllThatIsWrong(t *testing.T) {
 			o.Name, o.Role, o.Join, o.Expect, o.Initial = "a", RoleForwarder, []string{"b"}, 1, []string{"a"}
 		}, []string{"--role forwarder"}},
 		{"a forwarder alone", func(o *Options) { o.Role = RoleForwarder }, []string{"--join"}},
+		{"what gossip cannot carry", func(o *Options) { o.Name, o.Join = "a b", []string{"", "b:c:d"} }, []string{"--name", `""`, "b:c:d", "--join"}},
 		{"one host among others", func(o *Options) {
 			*o = DevOptions("/tmp/x")
 			o.Name, o.Join, o.Expect = "a", []string{"b"}, 3
