@@ -88,7 +88,7 @@ func (g *global) explain(err error) error {
 	case errors.Is(err, raftlock.ErrDenied):
 		code, next = exitDenied, "ask who administers this host's agent"
 	case errors.Is(err, raftlock.ErrNoQuorum), errors.Is(err, raftlock.ErrNoLeader):
-		code, next = runner.ExitNotAcquired, "look at raftlock status; --stale shows what this agent last knew, where the verb has it"
+		code, next = runner.ExitNotAcquired, "look at raftlock status; get and ls show with --stale what this agent last knew"
 	case errors.Is(err, raftlock.ErrRateLimited), errors.Is(err, raftlock.ErrQueueFull):
 		code, next = runner.ExitNotAcquired, "try again later"
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -21,8 +22,7 @@ const (
 )
 
 func newStatus(g *global) *cobra.Command {
-	var stale bool
-	cmd := g.reading(&cobra.Command{
+	return g.reading(&cobra.Command{
 		Use:   "status",
 		Short: "Show this agent and its cluster",
 		Long: `Show this agent and its cluster: whether all is well, the leader, this agent
@@ -41,15 +41,12 @@ Exit statuses: 0 all is well; 1 degraded (a voter is missing) or no quorum;
 			})
 			if err != nil {
 				var cannot *exitError
-				cannot, _ = err.(*exitError)
+				errors.As(err, &cannot) // all that read returns is one
 				return exit(exitCannotSay, cannot.err)
 			}
 			return report(cmd.OutOrStdout(), s, g.json)
 		},
 	})
-	// The agent answers this by itself in any case.
-	staleFlag(cmd, &stale)
-	return cmd
 }
 
 // verdict is the cluster's health as one agent sees it.
