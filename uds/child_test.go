@@ -116,7 +116,7 @@ func agent(path string) {
 	}
 	p := peers[0]
 	_ = json.NewEncoder(os.Stdout).Encode(seen{
-		PID: p.PID, StartTicks: p.StartTicks, Watchable: p.Watchable(),
+		PID: p.PID, StartTicks: p.StartTicks, Watchable: p.exit != nil,
 		InitialNamespace: p.InitialNamespace, Same: p.Same(peers[1]),
 	})
 	gone, stop := p.Watch()

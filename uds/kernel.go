@@ -102,7 +102,8 @@ type Recorded struct {
 	// InitialNamespace: that was the host's initial PID namespace, and
 	// StartTicks are of its initial time namespace.
 	InitialNamespace bool
-	// PidfdInode is the process's inode on pidfs; 0: unknown.
+	// PidfdInode is the process's inode on pidfs, the same in every PID namespace
+	// and no other process's until the next boot; 0: unknown (before Linux 6.9).
 	PidfdInode uint64
 }
 

@@ -33,8 +33,7 @@ type Peer struct {
 	InitialNamespace bool
 
 	bootID string
-	// inode names the process until the next boot; 0 where there is no pidfs.
-	inode uint64
+	inode  uint64 // see Recorded.PidfdInode
 	// exit is nil if it cannot be seen.
 	exit *exit
 }
@@ -53,10 +52,6 @@ func (p *Peer) Recorded() Recorded {
 		PidfdInode:       p.inode,
 	}
 }
-
-// Inode is the process's on pidfs: the same in every PID namespace, and no other
-// process's until the next boot. 0 before Linux 6.9.
-func (p *Peer) Inode() uint64 { return p.inode }
 
 // Same reports that both surely are one process, such as on two connections of
 // it. A forked child is another process, a program started by exec the same.
@@ -91,9 +86,6 @@ func (p *Peer) Watch() (exited <-chan struct{}, stop func()) {
 	}
 	return p.exit.gone, sync.OnceFunc(p.exit.release)
 }
-
-// Watchable reports whether Watch can tell of the process's exit.
-func (p *Peer) Watchable() bool { return p.exit != nil }
 
 // hold keeps the process watched while one call is served. It fails after the
 // connection ended.

@@ -143,8 +143,8 @@ func TestPeer(t *testing.T) {
 			if p.Same(other) || other.Same(p) || p.Same(d.dialSelf()) {
 				t.Error("another process is the same")
 			}
-			if p.Watchable() != kernel.watchable {
-				t.Errorf("watchable: %v", p.Watchable())
+			if watchable := p.exit != nil; watchable != kernel.watchable {
+				t.Errorf("watchable: %v", watchable)
 			}
 			gone, stop := p.Watch()
 			defer stop()

@@ -52,13 +52,13 @@ type process struct {
 
 func (p *process) Process() *command.Process {
 	r := p.peer.Recorded()
-	if r.PID == 0 && p.peer.Inode() == 0 {
+	if r.PID == 0 && r.PidfdInode == 0 {
 		return nil // nothing by which it could be known again
 	}
 	return &command.Process{
 		Pid: r.PID, StartTicks: r.StartTicks, BootId: r.BootID,
 		PidNamespace: r.PIDNamespace, InitialNamespace: r.InitialNamespace,
-		PidfdInode: p.peer.Inode(),
+		PidfdInode: r.PidfdInode,
 	}
 }
 
