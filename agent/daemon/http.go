@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -26,6 +27,7 @@ const (
 type httpServer struct {
 	listener net.Listener
 	server   *http.Server
+	calls    sync.WaitGroup // connections; net/http does not wait for handlers
 }
 
 func newHTTPServer(l net.Listener, a *agent.Agent, s *agent.API, log *slog.Logger) *httpServer {
@@ -48,20 +50,39 @@ func newHTTPServer(l net.Listener, a *agent.Agent, s *agent.API, log *slog.Logge
 		}
 		answer(w, http.StatusOK, infoOf(st))
 	})
-	return &httpServer{listener: l, server: &http.Server{
-		Handler: mux, ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout,
-		IdleTimeout: time.Minute, MaxHeaderBytes: httpHeaderMax,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}}
+	return serverOf(l, mux, log)
 }
 
+func serverOf(l net.Listener, handler http.Handler, log *slog.Logger) *httpServer {
+	s := &httpServer{listener: l}
+	s.server = &http.Server{
+		Handler: handler, ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout,
+		IdleTimeout: time.Minute, MaxHeaderBytes: httpHeaderMax,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				s.calls.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				s.calls.Done()
+			}
+		},
+	}
+	return s
+}
+
+// run serves until ctx ends, cuts what is under way then, and returns after its
+// handlers have.
 func (s *httpServer) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.server.Close() })
 	defer stop()
-	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
+	err := s.server.Serve(s.listener)
+	_ = s.server.Close()
+	s.calls.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 func answer(w http.ResponseWriter, code int, body any) {
