@@ -135,20 +135,18 @@ func pids(list []*child) []int {
 func until(ctx context.Context, what string, list []*child, done func() (bool, error)) error {
 	t := time.NewTicker(50 * time.Millisecond)
 	defer t.Stop()
-	var last error
 	for {
 		ok, err := done()
 		if ok {
 			return nil
 		}
-		last = errors.Join(err) // the newest obstacle
-		if err := dead(list); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+		if gone := dead(list); gone != nil {
+			return fmt.Errorf("%s: %w", what, gone)
 		}
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("%s: %w", what, ctx.Err()), last)
+			return errors.Join(fmt.Errorf("%s: %w", what, ctx.Err()), err) // err is the newest obstacle
 		}
 	}
 }
