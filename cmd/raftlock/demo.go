@@ -38,7 +38,7 @@ Exit statuses: 0 stopped by Ctrl-C or TERM; 1 it could not start, or all agents
 have exited; 64 wrong use.`,
 		Example: `  raftlock demo
   raftlock demo --voters 3 --forwarders 1 --dir /tmp/rl
-  raftlock demo -- --election-timeout 500ms --heartbeat-interval 500ms`,
+  raftlock demo -- --election-timeout 500ms --heartbeat-interval 50ms`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
 				return errors.New("raftlock demo takes only flags, and the agents' own after --")
