@@ -23,15 +23,6 @@ const (
 	RoleForwarder = "forwarder"
 )
 
-// Default ports and paths.
-const (
-	GossipPort         = 7946
-	PeerPort           = 7950
-	DefaultSocket      = "/run/raftlock.sock"
-	DefaultAdminSocket = "/run/raftlock-admin.sock"
-	DefaultDataDir     = "/var/lib/raftlock"
-)
-
 // heartbeatsMissed: Raft lets a leader send a heartbeat every tenth to fifth
 // of its heartbeat timeout.
 const heartbeatsMissed = 10
@@ -86,8 +77,8 @@ func DefaultOptions() Options {
 		name = "" // Validate asks for one
 	}
 	return Options{
-		Name: name, DataDir: DefaultDataDir, Socket: DefaultSocket, AdminSocket: DefaultAdminSocket,
-		Bind: "127.0.0.1", GossipPort: GossipPort, PeerPort: PeerPort,
+		Name: name, DataDir: "/var/lib/raftlock", Socket: "/run/raftlock.sock", AdminSocket: "/run/raftlock-admin.sock",
+		Bind: "127.0.0.1", GossipPort: gossip.DefaultConfig().Port, PeerPort: 7950,
 		Expect: 5, Role: RoleAuto,
 		ElectionTimeout: time.Second, HeartbeatInterval: 75 * time.Millisecond, SnapshotInterval: 2 * time.Minute,
 	}
