@@ -59,8 +59,8 @@ type Config struct {
 	// StopTimeout is how long calls may take to end when Run's ctx ended, default
 	// 2 s; then they are cut. Streams that their handlers do not end take it all.
 	StopTimeout time.Duration
-	// MessageBytes bounds a gRPC message, and the body of an HTTP request,
-	// default 4 MiB.
+	// MessageBytes bounds a gRPC message that comes in, and the body of an HTTP
+	// request, default 4 MiB. What goes out is for its handler to bound.
 	MessageBytes int
 	// Streams bounds the calls under way of one gRPC connection, default 256.
 	// More wait at the client.

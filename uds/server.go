@@ -96,7 +96,6 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.Creds(handshake{}),
 		grpc.ConnectionTimeout(s.config.FirstBytesTimeout),
 		grpc.MaxRecvMsgSize(s.config.MessageBytes),
-		grpc.MaxSendMsgSize(s.config.MessageBytes),
 		grpc.MaxConcurrentStreams(s.config.Streams),
 		grpc.MaxHeaderListSize(headerBytesMax),
 		grpc.ReadBufferSize(readBufferBytes),
