@@ -23,7 +23,10 @@ const (
 // run keeps one stream to the agent until the session is over.
 func (s *Session) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := s.attempted(ctx)
+		st, err := s.cfg.dial(ctx)
+		if err == nil {
+			err = useStream(ctx, &endingStream{Stream: st, session: s}, s.read, s.transmit)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -34,15 +37,6 @@ func (s *Session) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-}
-
-// attempted makes a stream and uses it until it breaks.
-func (s *Session) attempted(ctx context.Context) error {
-	st, err := s.cfg.dial(ctx)
-	if err != nil {
-		return err
-	}
-	return s.serve(ctx, st)
 }
 
 // down notes why there is no stream and says how long to wait before the next.
@@ -74,12 +68,6 @@ func (c *config) jitter(upper time.Duration) time.Duration {
 		return upper
 	}
 	return time.Duration(binary.LittleEndian.Uint64(b[:]) % uint64(upper+1))
-}
-
-// serve uses one stream until it breaks or ctx ends. It returns after its
-// reader has.
-func (s *Session) serve(ctx context.Context, st Stream) error {
-	return useStream(ctx, &endingStream{Stream: st, session: s}, s.read, s.transmit)
 }
 
 // endingStream ends a session that is bound to its stream before the stream is
