@@ -24,8 +24,9 @@ type Stream interface {
 // DefaultTransportOptions.
 type TransportOptions struct {
 	// Address says where a server is now; false leaves the address that is in
-	// Raft's configuration, which is tried in turn with one that fails. It is asked at every message and must not block.
-	// Nil: nobody knows better. This is how changed addresses are followed.
+	// Raft's configuration, which is tried in turn with one that fails. It is
+	// asked at every message and must not block. Nil: nobody knows better. This
+	// is how changed addresses are followed.
 	Address func(ServerID) (addr string, ok bool)
 	// MaxPool bounds the idle connections kept to each server; default 3.
 	MaxPool int
