@@ -28,6 +28,19 @@ func (a *app) join() *app {
 	return a
 }
 
+// resumed is a's process on a new stream after a restart of the agent: its
+// resume is answered, and its list, of nothing.
+func (s *side) resumed(a *app) *app {
+	s.t.Helper()
+	s.restart(8)
+	b := s.connect(a)
+	b.resume(9, s.now()+usualTTL)
+	s.attached(b, s.proposal(), 2)
+	b.list(10)
+	s.settle()
+	return b
+}
+
 // joined is a process whose join was applied and answered.
 func (s *side) joined(of *app) *app {
 	s.t.Helper()
@@ -364,12 +377,7 @@ func TestJoinRacesTheOpenersDeath(t *testing.T) {
 func TestDeathAfterTheAgentsRestart(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
 		a := s.opened(usualTTL)
-		s.restart(8)
-		b := s.connect(a)
-		b.resume(9, s.now()+usualTTL)
-		s.attached(b, s.proposal(), 2)
-		b.list(10)
-		s.settle(b)
+		b := s.resumed(a)
 		b.exit()
 		all := s.proposals()
 		if len(all) != 2 || all[0].Command.GetJoin() == nil || all[1].Command.GetLeave() == nil ||
@@ -384,12 +392,7 @@ func TestDeathAfterTheAgentsRestart(t *testing.T) {
 func TestDeathOfANamelessOne(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
 		a := s.opened(usualTTL)
-		s.restart(8)
-		b := s.connect(a)
-		b.resume(9, s.now()+usualTTL)
-		s.attached(b, s.proposal(), 2)
-		b.list(10)
-		s.settle(b)
+		b := s.resumed(a)
 		c := s.further(b)
 		c.nameless = true
 		c.join()
@@ -415,7 +418,7 @@ func TestDeathAfterAResume(t *testing.T) {
 		b.resume(2, s.now()+usualTTL)
 		s.attached(b, s.proposal(), 3)
 		b.list(10)
-		s.settle(b)
+		s.settle()
 		b.exit()
 		if all := s.proposals(); ends(all) != 0 || len(leaves(all)) != 1 {
 			t.Fatalf("asked for %v", all)
@@ -541,12 +544,7 @@ func TestLeaveOutlastsARefusedJoin(t *testing.T) {
 func TestNoJoinOfAnEndingOrphan(t *testing.T) {
 	holdersSide(t, func(t *testing.T, s *side) {
 		a := s.opened(usualTTL)
-		s.restart(8)
-		b := s.connect(a)
-		b.resume(9, s.now()+usualTTL)
-		s.attached(b, s.proposal(), 2)
-		b.list(10)
-		s.settle(b)
+		b := s.resumed(a)
 		b.exit()
 		s.frames()
 		if s.h.EndOrphan(ID{9}, 2) || !s.h.EndOrphan(b.id, 1) || ends(s.proposals()) != 0 {

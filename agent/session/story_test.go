@@ -20,7 +20,7 @@ func TestVNeverComesBack(t *testing.T) {
 		"a tick":                                func(s *side, _ *app, b *linkpb.Beat) { s.h.Tick(); s.confirmed(b) },
 		"the application's beat":                func(s *side, a *app, b *linkpb.Beat) { a.beat(); s.confirmed(b) },
 		"a heartbeat of its own":                func(s *side, _ *app, b *linkpb.Beat) { s.confirmed(s.beat()) },
-		"an answer out of a list":               func(s *side, a *app, b *linkpb.Beat) { s.relink(); s.settle(a, 2); s.confirmed(s.beat()) },
+		"an answer out of a list":               func(s *side, a *app, b *linkpb.Beat) { s.relink(); s.settle(2); s.confirmed(s.beat()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			holdersSide(t, func(t *testing.T, s *side) {
@@ -44,7 +44,7 @@ func TestVNeverComesBack(t *testing.T) {
 
 // settle answers the reconcile that a new link begins with: what is named is
 // held with token 5.
-func (s *side) settle(_ *app, seqs ...uint64) {
+func (s *side) settle(seqs ...uint64) {
 	for _, p := range s.proposals() {
 		if p.Command.GetReconcile() == nil {
 			continue
@@ -301,7 +301,7 @@ func TestRepeatedResumeKeepsItsTime(t *testing.T) {
 		c.resume(2, 0)
 		s.attached(c, s.proposal(), 2)
 		c.list(3)
-		s.settle(c)
+		s.settle()
 		if _, v := renewal(c.heard()); v-began > 9800*time.Millisecond {
 			t.Errorf("V %v after the first sending", v-began)
 		}
@@ -406,7 +406,7 @@ func TestListedHoldLastsAsLongAsBelieved(t *testing.T) {
 		b.resume(3, v)
 		s.attached(b, s.proposal(), 2)
 		b.list(4, &api.Belief{Seq: 2, Token: 5, Lock: "x"})
-		s.settle(b, 2)
+		s.settle(2)
 		s.h.LinkDown()
 		b.heard()
 		for s.now() < v {
