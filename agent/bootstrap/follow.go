@@ -81,9 +81,9 @@ func (b *Bootstrap) complain(l *list, founder peer, err error) {
 	if time.Since(since) < b.cfg.Loud || !b.loud("silent") {
 		return
 	}
-	hint := "start it again; only if its data is lost for ever, tell each agent that waits to forget the list"
+	hint := "start it again; only if its data is lost for ever, run raftlock admin forget-founder with the list at each agent that waits"
 	if errors.Is(err, errOtherServer) {
-		hint = "another server has its address: if its data directory was emptied, tell each agent that waits to forget the list"
+		hint = "another server has its address: if its data directory was emptied, run raftlock admin forget-founder with the list at each agent that waits"
 	}
 	b.log.Warn("promised to a founder that does not answer", "founder", founder.Name, "address", founder.Address,
 		"list", l.ClusterID, "since", since, "error", err, "hint", hint)

@@ -7,14 +7,11 @@ import (
 
 // Status is for people.
 type Status struct {
-	ServerID string
 	// ClusterID it belongs to; empty: none yet.
 	ClusterID string
 	// Founder of the list that this agent stands with or is promised to, and the
 	// list's cluster id to be, which Forget takes. Kept once it belongs.
 	Founder, List string
-	// Standing: this agent is the founder, and lacks promises.
-	Standing bool
 	// FounderHeard is when the founder last answered this agent; zero: never
 	// since the start.
 	FounderHeard time.Time
@@ -39,9 +36,7 @@ func (b *Bootstrap) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Status{
-		ServerID:     b.cfg.ServerID,
 		ClusterID:    b.rec.public(),
-		Standing:     b.rec.standing() != nil,
 		FounderHeard: b.founderSeen,
 		Doing:        b.note.doing,
 		Of:           slices.Clone(b.note.of),
