@@ -79,7 +79,8 @@ func (a *Agent) former(ctx context.Context, orphans bool) ([]*linkpb.SessionInfo
 // returns those that are to be looked at again.
 func (a *Agent) endDead(ctx context.Context, all []*linkpb.SessionInfo) (left []*linkpb.SessionInfo) {
 	var ends sync.WaitGroup
-	defer ends.Wait()
+	var mu sync.Mutex // guards again
+	var again []*linkpb.SessionInfo
 	slots := make(chan struct{}, proofEnds)
 	for _, i := range all {
 		switch orphan, known := a.sessions.Orphan(fsm.ID(i.Session)); {
@@ -90,15 +91,21 @@ func (a *Agent) endDead(ctx context.Context, all []*linkpb.SessionInfo) (left []
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
+				ends.Wait()
 				return nil
 			}
 			ends.Go(func() {
 				defer func() { <-slots }()
-				a.endFormer(ctx, i)
+				if !a.endFormer(ctx, i) {
+					mu.Lock()
+					again = append(again, i)
+					mu.Unlock()
+				}
 			})
 		}
 	}
-	return left
+	ends.Wait()
+	return append(left, again...)
 }
 
 func (a *Agent) allGone(processes []*command.Process) bool {
@@ -110,10 +117,10 @@ func (a *Agent) allGone(processes []*command.Process) bool {
 
 // endFormer names the attachment that was listed: a resume that won since is not
 // undone. Of a session that is known here nobody may join while its end is on
-// its way.
-func (a *Agent) endFormer(ctx context.Context, i *linkpb.SessionInfo) {
+// its way. False: no answer came, so it is to be asked again.
+func (a *Agent) endFormer(ctx context.Context, i *linkpb.SessionInfo) bool {
 	if a.sessions.EndOrphan(fsm.ID(i.Session), i.Attachment) {
-		return
+		return true
 	}
 	r, err := a.sessions.Propose(ctx, &command.Command{
 		Session: i.Session, Attachment: i.Attachment,
@@ -122,4 +129,5 @@ func (a *Agent) endFormer(ctx context.Context, i *linkpb.SessionInfo) {
 	if err == nil && r.Code == command.Code_CODE_OK {
 		a.cfg.Log.Info("session ended, its processes are gone", "session", fsm.ID(i.Session), "attachment", i.Attachment)
 	}
+	return err == nil
 }

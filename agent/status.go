@@ -31,6 +31,8 @@ func (s *API) Status(ctx context.Context, _ *api.StatusRequest) (*api.StatusResp
 		if boot.List != "" {
 			out.Doing += " (list " + boot.List + " of " + boot.Founder + ")"
 		}
+	} else if len(boot.Clusters) > 1 {
+		out.Doing = "sees more than one cluster in its gossip pool: " + strings.Join(boot.Clusters, " ")
 	}
 	sessions, holds, waits := s.a.sessions.Count()
 	out.Sessions, out.Holds, out.Waits = uint64(sessions), uint64(holds), uint64(waits)
@@ -105,8 +107,10 @@ func nodes(seen []Seen, members []*linkpb.RaftServer, cluster, leader string) []
 			n.Role = api.Node_ROLE_VOTER
 		case m != nil:
 			n.Role = api.Node_ROLE_STANDBY
-		case a.ClusterID == "" || a.ClusterID != cluster:
+		case a.ClusterID == "":
 			n.Role = api.Node_ROLE_FRESH
+		case a.ClusterID != cluster:
+			n.Role = api.Node_ROLE_UNSPECIFIED // of another cluster, or this agent is of none yet
 		case len(members) == 0 && !a.Forwarder:
 			n.Role = api.Node_ROLE_UNSPECIFIED // nobody to ask now
 		}

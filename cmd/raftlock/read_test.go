@@ -109,6 +109,7 @@ func TestStatus(t *testing.T) {
 		{"no quorum", func(s *raftlockv1.StatusResponse) { s.Reach, s.HasQuorum = raftlockv1.Reason_REASON_NO_QUORUM, false }, 1, []string{"no: no quorum"}},
 		{"no leader", func(s *raftlockv1.StatusResponse) { s.HasQuorum, s.LeaderName = false, "" }, 1, []string{"no: no leader", "none known"}},
 		{"no cluster", func(s *raftlockv1.StatusResponse) { s.ClusterId, s.Doing = "", "waiting for n3" }, 1, []string{"no: waiting for n3"}},
+		{"two clusters", func(s *raftlockv1.StatusResponse) { s.Doing = "sees more than one cluster" }, 1, []string{"no: sees more than one cluster"}},
 		{"a name that plays with terminals", func(s *raftlockv1.StatusResponse) { s.LeaderName = "\x1b[2J" }, 0, []string{"\uFFFD[2J"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

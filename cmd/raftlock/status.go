@@ -75,6 +75,8 @@ func judge(s raftlock.Status) verdict {
 	switch {
 	case s.ClusterID == "":
 		v.code, v.text = exitDegraded, "no: "+cmp.Or(s.Doing, "this agent belongs to no cluster yet")
+	case s.Doing != "":
+		v.code, v.text = exitDegraded, "no: "+s.Doing
 	case s.Reach == "NO_QUORUM":
 		v.code, v.text = exitDegraded, "no: no quorum, bring voters back; holds stay valid to their deadlines"
 	case !s.HasQuorum || s.Reach == "NO_LEADER":

@@ -579,7 +579,8 @@ type StatusResponse struct {
 	// The software's version.
 	Version  string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	ServerId string `protobuf:"bytes,3,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
-	// Empty while the agent looks for a cluster; doing says what it waits for.
+	// Empty while the agent looks for a cluster; doing says what it waits for, and
+	// later what needs a person.
 	ClusterId string `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	Doing     string `protobuf:"bytes,5,opt,name=doing,proto3" json:"doing,omitempty"`
 	// OK, NO_LEADER or NO_QUORUM, as Reach.
