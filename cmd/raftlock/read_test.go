@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -130,6 +131,26 @@ func TestStatus(t *testing.T) {
 	code, _, errs := typed("status", "--socket", socket+"x", "--timeout", "50ms")
 	if code != 2 || !strings.Contains(errs, "systemctl") {
 		t.Errorf("%d, %q", code, errs)
+	}
+}
+
+// A socket that this user may not open is no missing agent, and is told at once.
+func TestReadingIsKeptOut(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("no mode keeps the superuser out")
+	}
+	_, socket := startAgent(t)
+	if err := os.Chmod(socket, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		verb []string
+		want int
+	}{{[]string{"get", "a"}, 77}, {[]string{"ls"}, 77}, {[]string{"status"}, 2}} {
+		code, _, errs := typed(append(c.verb, "--socket", socket, "--timeout", "1m")...)
+		if code != c.want || !strings.Contains(errs, "group that owns the socket") {
+			t.Errorf("%v: %d, %q; want %d", c.verb, code, errs, c.want)
+		}
 	}
 }
 

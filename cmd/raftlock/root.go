@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"os"
 	"time"
 
@@ -68,12 +70,28 @@ func (g *global) reading(cmd *cobra.Command) *cobra.Command {
 func (g *global) read(cmd *cobra.Command, f func(context.Context, *raftlock.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), g.timeout)
 	defer cancel()
+	if err := g.permitted(ctx); err != nil {
+		return err
+	}
 	client, err := raftlock.Dial(ctx, raftlock.WithSocket(g.socket))
 	if err != nil {
 		return g.explain(err)
 	}
 	defer client.Close()
 	return g.explain(f(ctx, client))
+}
+
+// permitted says at once that the socket's mode keeps this user out: the client
+// would ask again until the time is over, and then tell of no agent.
+func (g *global) permitted(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", g.socket)
+	if err == nil {
+		return conn.Close()
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return exit(exitDenied, fmt.Errorf("%w; become a member of the group that owns the socket (ls -l shows it), or the superuser", err))
 }
 
 // explain gives a read's error its status and its end.

@@ -29,7 +29,7 @@ func newStatus(g *global) *cobra.Command {
 and its role, how many voters may still fail, the sessions here; then all nodes.
 
 Exit statuses: 0 all is well; 1 degraded (a voter is missing) or no quorum;
-2 cannot say: no agent answers.`,
+2 cannot say: no agent answers, or this user may not ask.`,
 		Example: `  raftlock status
   raftlock status --json | jq .has_quorum`,
 		Args: cobra.NoArgs,
