@@ -68,8 +68,11 @@ func newRun(g *global) *cobra.Command {
 		Args: lockAndCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.Socket, cfg.Lock, cfg.Command, cfg.Wait = g.socket, args[0], args[1:], -1
+			if wait < 0 {
+				return exit(runner.ExitUsage, fmt.Errorf("--wait %v is negative; leave it out to wait for ever", wait))
+			}
 			if cmd.Flags().Changed("wait") {
-				cfg.Wait = max(wait, 0)
+				cfg.Wait = wait
 			}
 			if !cmd.Flags().Changed("stop-timeout") {
 				cfg.StopTimeout = runner.DefaultStopTimeout(cfg.TTL)

@@ -45,6 +45,7 @@ func TestRunExitStatus(t *testing.T) {
 		{"a flag of nobody's", []string{"run", "--bogus", "a", "--", "true"}, 64, "raftlock help", false},
 		{"a TTL too short", []string{"run", "--ttl", "1ms", "a", "--", "true"}, 64, "raise it", false},
 		{"a stopping time too long", []string{"run", "--stop-timeout", "6s", "a", "--", "true"}, 64, "half the TTL", false},
+		{"negative wait", []string{"run", "--wait", "-1s", "a", "--", "true"}, 64, "--wait -1s is negative", false},
 		{"try and wait", []string{"run", "--try", "--wait", "1s", "a", "--", "true"}, 64, "leave out --wait", false},
 		{"an impossible name", []string{"run", "a\nb", "--", "true"}, 64, "control characters", false},
 	} {
