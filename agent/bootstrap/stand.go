@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -80,7 +81,8 @@ func (b *Bootstrap) pick(v sight, now time.Time) choice {
 		return choice{why: "waits for a cluster: it may not vote", wait: b.cfg.Loud}
 	}
 	if len(v.candidates) < b.cfg.Expect {
-		return choice{why: "waits for more agents", of: names(v.candidates), wait: b.cfg.Loud}
+		why := fmt.Sprintf("waits for more agents, %d of %d that may vote are here:", len(v.candidates), b.cfg.Expect)
+		return choice{why: why, of: names(v.candidates), wait: b.cfg.Loud}
 	}
 	if lowest := v.candidates[0]; lowest.Name != b.cfg.Name {
 		return choice{why: "waits for the lowest-named to stand", of: []string{lowest.Name}, wait: b.cfg.Loud}
