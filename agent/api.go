@@ -64,7 +64,7 @@ func (s *API) Wait() { s.serving.Wait() }
 func (s *API) Session(st grpc.BidiStreamingServer[api.SessionRequest, api.SessionResponse]) error {
 	peer, ok := s.cfg.Peer(st.Context())
 	if !ok {
-		return s.refusal(errNoPeer)
+		return s.refusal(errNoPeer, reads)
 	}
 	stream := &appStream{BidiStreamingServer: st, closed: make(chan struct{})}
 	served := make(chan error, 1)
@@ -72,7 +72,7 @@ func (s *API) Session(st grpc.BidiStreamingServer[api.SessionRequest, api.Sessio
 	select {
 	case err := <-served:
 		if errors.Is(err, session.ErrFirst) || errors.Is(err, session.ErrClosed) {
-			return s.refusal(err)
+			return s.refusal(err, reads)
 		}
 		return nil // the stream itself has said why
 	case <-stream.closed:
@@ -140,7 +140,7 @@ func (s *API) query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, 
 	}
 	r, err := s.a.sessions.Query(ctx, q)
 	if err != nil {
-		return nil, s.refusal(err)
+		return nil, s.refusal(err, reads)
 	}
 	return r, nil
 }
@@ -198,7 +198,7 @@ func (d *Admin) ForceRelease(ctx context.Context, q *api.ForceReleaseRequest) (*
 	}})
 	switch {
 	case err != nil:
-		return nil, d.s.refusal(err)
+		return nil, d.s.refusal(err, changes)
 	case r.Code == command.Code_CODE_OK:
 		d.s.log.Warn("lock force-released", "lock", q.Lock, "token", token, "now", q.Now)
 		return &api.ForceReleaseResponse{Held: true, Token: token}, nil
@@ -211,7 +211,7 @@ func (d *Admin) ForceRelease(ctx context.Context, q *api.ForceReleaseRequest) (*
 // ForgetFounder gives up a first start whose founder will not return.
 func (d *Admin) ForgetFounder(_ context.Context, q *api.ForgetFounderRequest) (*api.ForgetFounderResponse, error) {
 	if err := d.s.a.boot.Forget(q.ClusterId); err != nil {
-		return nil, d.s.refusal(err)
+		return nil, d.s.refusal(err, changes)
 	}
 	d.s.log.Warn("founder forgotten", "cluster", q.ClusterId)
 	return &api.ForgetFounderResponse{}, nil

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -72,22 +73,44 @@ var reasonCodes = map[api.Reason]codes.Code{
 	api.Reason_REASON_EXISTS:        codes.AlreadyExists,
 }
 
+// effect says whether a request changes anything if it is applied.
+type effect bool
+
+const (
+	reads   effect = false
+	changes effect = true
+)
+
 // refusal is the gRPC error for err: its code, its reason, whether the request
-// may have been applied, and what to do next. What nobody foresaw becomes
-// Internal with a plain message; its detail is for the log.
-func (s *API) refusal(err error) error {
+// may have been applied, and what to do next, in one line. What nobody foresaw
+// becomes Internal with a plain message; its detail is for the log.
+func (s *API) refusal(err error, e effect) error {
 	for _, m := range meanings {
-		if !errors.Is(err, m.err) {
-			continue
+		if errors.Is(err, m.err) {
+			unknown := bool(e) && errors.Is(err, session.ErrUnknown)
+			return refusal(m.code, m.reason, unknown, s.text(m, e, unknown))
 		}
-		text := err.Error()
-		if m.next != "" {
-			text += "; " + m.next
-		}
-		return refusal(m.code, m.reason, errors.Is(err, session.ErrUnknown), text)
 	}
 	s.log.Error("request failed", "error", err)
 	return refusal(codes.Internal, api.Reason_REASON_UNSPECIFIED, true, "internal error; the agent's log has it")
+}
+
+func (s *API) text(m meaning, e effect, unknown bool) string {
+	text, _, _ := strings.Cut(m.err.Error(), "; applied: ")
+	switch {
+	case e == reads:
+	case unknown:
+		text += "; applied: unknown"
+	default:
+		text += "; applied: no"
+	}
+	if m.reason == api.Reason_REASON_NO_LEADER && s.a.ClusterID() == "" {
+		m.next = "this agent still looks for its cluster: raftlock status tells what it waits for"
+	}
+	if m.next != "" {
+		text += "; " + m.next
+	}
+	return text
 }
 
 // refused is the gRPC error for an answer that says no.

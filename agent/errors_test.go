@@ -1,15 +1,18 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/raftlock/raftlock/agent/bootstrap"
 	"github.com/raftlock/raftlock/agent/session"
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 )
@@ -46,7 +49,7 @@ func TestEveryReasonHasItsCode(t *testing.T) {
 }
 
 func TestErrorsTellReasonEffectAndNextStep(t *testing.T) {
-	s := &API{log: slog.New(slog.DiscardHandler)}
+	s := &API{a: &Agent{decision: &bootstrap.Decision{ClusterID: "c"}}, log: slog.New(slog.DiscardHandler)}
 	for _, c := range []struct {
 		name    string
 		err     error
@@ -60,12 +63,33 @@ func TestErrorsTellReasonEffectAndNextStep(t *testing.T) {
 		{"the queue is full", session.ErrQueueFull, codes.ResourceExhausted, "QUEUE_FULL", "no"},
 		{"nobody foresaw it", errors.New("a secret detail"), codes.Internal, "UNSPECIFIED", "unknown"},
 	} {
-		st, info := infoOf(t, s.refusal(c.err))
+		st, info := infoOf(t, s.refusal(c.err, changes))
 		if st.Code() != c.code || info.Reason != c.reason || info.Metadata["applied"] != c.applied {
 			t.Errorf("%s: %v %v", c.name, st, info)
+		}
+		if strings.Contains(st.Message(), "\n") {
+			t.Errorf("%s: more than a line: %q", c.name, st.Message())
 		}
 		if c.code == codes.Internal && st.Message() != "internal error; the agent's log has it" {
 			t.Errorf("%s: tells %q", c.name, st.Message())
 		}
+	}
+}
+
+// A read has no effect that could be unknown; an agent without a cluster has no
+// election to wait for.
+func TestRefusalsFitTheirCase(t *testing.T) {
+	s := &API{a: &Agent{decision: &bootstrap.Decision{ClusterID: "c"}}, log: slog.New(slog.DiscardHandler)}
+	late := errors.Join(session.ErrUnknown, session.ErrNoLeader, context.DeadlineExceeded)
+	st, info := infoOf(t, s.refusal(late, reads))
+	if info.Metadata["applied"] != "no" || strings.Contains(st.Message(), "applied") {
+		t.Errorf("a read: %v, %q", info, st.Message())
+	}
+	if st, _ = infoOf(t, s.refusal(late, changes)); st.Message() != "no leader; applied: unknown; an election takes 2 to 3 s: try again" {
+		t.Errorf("a change: %q", st.Message())
+	}
+	s.a.decision = nil
+	if st, _ = infoOf(t, s.refusal(late, reads)); !strings.Contains(st.Message(), "looks for its cluster") {
+		t.Errorf("without a cluster: %q", st.Message())
 	}
 }

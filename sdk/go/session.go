@@ -44,7 +44,9 @@ func Dial(_ context.Context, opts ...Option) (*Client, error) {
 	return &Client{cfg: cfg}, nil
 }
 
-// NewSession is Dial and Client.Session in one.
+// NewSession is Dial and Client.Session in one: until ctx ends it waits for the
+// agent to be there and for the cluster to answer. With a context that never
+// ends, and no agent, it waits for ever; WithLogger shows what it waits for.
 func NewSession(ctx context.Context, opts ...Option) (*Session, error) {
 	c, err := Dial(ctx, opts...)
 	if err != nil {
