@@ -14,9 +14,10 @@
 //
 // # What it promises
 //
-//   - Members, Changed, Address and Publish do not wait for Serf or the network.
+//   - Members, All, Changed, Address and Publish do not wait for Serf or the network.
 //   - Members has one entry per agent name, this agent's own always among them.
 //     Of several starts of an agent a living one is told, and of those the newest.
+//     All has also those that use the name of another, who are warned of.
 //   - An agent that comes back under its name, at another address or with another
 //     server id, is told as soon as gossip carries it; nobody first has to notice
 //     that the old one is gone.

@@ -26,9 +26,15 @@ var (
 // warns of names used twice must look even when nothing changes.
 const refreshInterval = 5 * time.Second
 
-// twiceAfter is how long two living starts of an agent are taken for a restart.
-// Serf's suspicion at its longest, with a few hundred members.
-const twiceAfter = 60 * time.Second
+const (
+	// twiceAfter is how long two living starts of an agent are taken for a restart.
+	// Serf's suspicion at its longest, with a few hundred members.
+	twiceAfter = 60 * time.Second
+	// twoAfter is the same for starts at two addresses with two server ids. Only a
+	// host that moved and lost its disk without a goodbye looks so by itself. With
+	// refreshInterval it makes less than ten seconds.
+	twoAfter = 4 * time.Second
+)
 
 // Pool is this agent's part in the gossip. All methods are safe from any
 // goroutine.
@@ -93,7 +99,12 @@ func New(cfg Config) (*Pool, error) {
 // per name, sorted by it. The slice is the caller's.
 func (p *Pool) Members() []Member { return slices.Clone(p.view.Load().members) }
 
-// Changed returns a channel that is closed when Members changed after this call.
+// All returns Members and, right after the one told of its name, every other
+// living agent that uses the name, newest first: another server id at another
+// address. Nobody should have such a pool, but each of them may be a voter.
+func (p *Pool) All() []Member { return slices.Clone(p.view.Load().all) }
+
+// Changed returns a channel that is closed when All changed after this call.
 func (p *Pool) Changed() <-chan struct{} { return p.view.Load().changed }
 
 // Address returns the newest known peer address of a Raft server. Of several
@@ -139,7 +150,7 @@ func (p *Pool) Publish(serverID, clusterID string) {
 // what to call after mu is let go: a log may be slow.
 func (p *Pool) renewLocked() (told func()) {
 	next, old := newView(p.self, p.seen, p.reachable), p.view.Load()
-	if slices.Equal(next.members, old.members) {
+	if slices.Equal(next.all, old.all) {
 		next.changed = old.changed
 		p.view.Store(next)
 		return func() {}

@@ -225,7 +225,6 @@ func TestNameTwiceIsWarnedOf(t *testing.T) {
 	c := testConfig("a", newIP())
 	c.Log = log.logger()
 	a := newRunner(t, c)
-	a.twiceAfter = 2 * time.Second
 	a.start()
 	one := newRunner(t, testConfig("twin", newIP(), a.GossipAddress()))
 	one.Publish("one", "")
@@ -237,6 +236,15 @@ func TestNameTwiceIsWarnedOf(t *testing.T) {
 		return log.count("level=WARN", "two agents have one name", "agent=twin", one.cfg.PeerAddress, other.cfg.PeerAddress) == 1
 	})
 	a.sees("a", "twin")
+	for id, r := range map[string]*runner{"one": one, "other": other} {
+		if address, ok := a.Address(id); !ok || address != r.cfg.PeerAddress {
+			t.Errorf("server %s is at %q, %v", id, address, ok)
+		}
+		eventually(t, "both twins seen by "+id, func() bool {
+			all := r.All()
+			return len(all) == 3 && all[1].Name == "twin" && all[1].ServerID == id && all[2].Name == "twin"
+		})
+	}
 }
 
 func TestGarbageIsLeftOut(t *testing.T) {

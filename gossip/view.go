@@ -65,6 +65,8 @@ func (s sighting) before(other sighting) bool {
 // A view is what is told; it never changes once it is published.
 type view struct {
 	members []Member
+	// all are the members and, after each, the other living agents of its name.
+	all []Member
 	// servers has the peer address of each server id.
 	servers map[string]string
 	// reachable are the gossip addresses of all living nodes, this one included.
@@ -108,7 +110,11 @@ func newView(self sighting, seen []sighting, reachable map[netip.AddrPort]bool) 
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		v.members = append(v.members, byName[name].member())
+		told := byName[name]
+		v.members = append(v.members, told.member())
+		for _, s := range agents(told, living[name]) {
+			v.all = append(v.all, s.member())
+		}
 	}
 	for id, s := range byServer {
 		v.servers[id] = s.card.address
@@ -120,6 +126,36 @@ func newView(self sighting, seen []sighting, reachable map[netip.AddrPort]bool) 
 	maps.DeleteFunc(living, func(_ string, starts []sighting) bool { return len(starts) < 2 })
 	v.twins = living
 	return v
+}
+
+// agents returns the sighting that is told and those of the starts that are of
+// other agents than it and than each other, newest first.
+func agents(told sighting, starts []sighting) []sighting {
+	starts = slices.Clone(starts)
+	slices.SortFunc(starts, func(a, b sighting) int {
+		switch {
+		case a.before(b):
+			return -1
+		case b.before(a):
+			return 1
+		}
+		return 0
+	})
+	found := []sighting{told}
+	for _, s := range starts {
+		if !slices.ContainsFunc(found, func(other sighting) bool { return s.mayBe(other) }) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// mayBe reports whether two living starts of one name may be one agent that was
+// started anew. Its data directory may be a new one: who has the address of
+// another took its place.
+func (s sighting) mayBe(other sighting) bool {
+	a, b := s.card, other.card
+	return a.serverID == "" || b.serverID == "" || a.serverID == b.serverID || a.address == b.address
 }
 
 // replaced reports whether another living start of the card's agent is told.

@@ -186,8 +186,8 @@ func TestTwiceIsPatientAndNotNoisy(t *testing.T) {
 		var log journal
 		double := newTwice(time.Minute)
 		start := time.Now()
-		pair := []sighting{{card: card{serverID: "1"}}, {card: card{serverID: "2"}}}
-		copied := []sighting{{card: card{serverID: "1"}}, {card: card{serverID: "1"}}}
+		pair := []sighting{{card: card{serverID: "1", address: "x:1"}}, {card: card{serverID: "2", address: "x:1"}}}
+		copied := []sighting{{card: card{serverID: "1", address: "x:1"}}, {card: card{serverID: "1", address: "y:1"}}}
 		look := func(after time.Duration, twins map[string][]sighting, want int) {
 			t.Helper()
 			double.look(start.Add(after), twins, log.logger())
@@ -216,6 +216,75 @@ func TestTwiceIsPatientAndNotNoisy(t *testing.T) {
 			t.Error("memory is kept of names that are gone")
 		}
 	})
+}
+
+// Two server ids at two addresses are no restart: the word comes soon, names
+// both and what to do, and is repeated once a minute.
+func TestTwoAgentsOfOneNameAreWarnedOfSoon(t *testing.T) {
+	var log journal
+	double := newTwice(twiceAfter)
+	one := sighting{alive: true, card: card{name: "b", incarnation: 1, serverID: "1", address: "x:1"}}
+	again := sighting{alive: true, card: card{name: "b", incarnation: 2, serverID: "1", address: "z:1"}}
+	other := sighting{alive: true, card: card{name: "b", incarnation: 3, serverID: "2", address: "y:1"}}
+	start := time.Now()
+	// The restart of one goes before: only from the other's coming on it counts.
+	for second := range 200 {
+		starts := []sighting{one, again}
+		if second >= 30 {
+			starts = append(starts, other)
+		}
+		double.look(start.Add(time.Duration(second)*time.Second), map[string][]sighting{"b": starts}, log.logger())
+		want := 0
+		if soonest := 30 + int(twoAfter/time.Second); second >= soonest {
+			want = 1 + (second-soonest)/60
+		}
+		if got := log.count("level=WARN", "--name", "agent=b", "x:1", "y:1"); got != want || log.count("level=WARN") != want {
+			t.Fatalf("second %d: %d warnings, want %d", second, got, want)
+		}
+	}
+	if twoAfter+refreshInterval >= 10*time.Second {
+		t.Error("ten seconds may pass before the first warning")
+	}
+}
+
+func TestAllHasEveryLivingAgentOfAName(t *testing.T) {
+	living := func(name, id, address string, started int64) sighting {
+		return sighting{alive: true, card: card{name: name, serverID: id, address: address, started: started, incarnation: uint64(started)}}
+	}
+	dead := func(s sighting) sighting { s.alive = false; return s }
+	self := living("a", "A", "a:1", 10)
+	for name, tt := range map[string]struct {
+		seen []sighting
+		all  string
+	}{
+		"two of a name":           {[]sighting{living("b", "B", "b:1", 1), living("b", "C", "c:1", 2)}, "a/A b/C b/B"},
+		"three of a name":         {[]sighting{living("b", "B", "b:1", 1), living("b", "C", "c:1", 2), living("b", "D", "d:1", 3)}, "a/A b/D b/C b/B"},
+		"the own name":            {[]sighting{living("a", "B", "b:1", 99), living("c", "C", "c:1", 2)}, "a/A a/B c/C"},
+		"one failed":              {[]sighting{living("b", "B", "b:1", 1), dead(living("b", "C", "c:1", 2))}, "a/A b/B"},
+		"both failed":             {[]sighting{dead(living("b", "B", "b:1", 1)), dead(living("b", "C", "c:1", 2))}, "a/A b/C"},
+		"restart elsewhere":       {[]sighting{living("b", "B", "b:1", 1), living("b", "B", "c:1", 2)}, "a/A b/B"},
+		"empty directory":         {[]sighting{living("b", "B", "b:1", 1), living("b", "C", "b:1", 2)}, "a/A b/C"},
+		"empty directory, itself": {[]sighting{living("a", "B", "a:1", 1)}, "a/A"},
+		"no id yet":               {[]sighting{living("b", "B", "b:1", 1), living("b", "", "c:1", 2)}, "a/A b/"},
+		"restart of one of two":   {[]sighting{living("b", "B", "b:1", 1), living("b", "B", "x:1", 2), living("b", "C", "c:1", 3)}, "a/A b/C b/B"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 {
+				v := newView(self, tt.seen, nil)
+				var all []string
+				for _, m := range v.all {
+					all = append(all, m.Name+"/"+m.ServerID)
+					if address := v.servers[m.ServerID]; m.ServerID != "" && address != m.Address {
+						t.Errorf("server %s is at %q, told at %q", m.ServerID, address, m.Address)
+					}
+				}
+				if got := strings.Join(all, " "); got != tt.all {
+					t.Errorf("told %s, want %s", got, tt.all)
+				}
+				slices.Reverse(tt.seen) // Serf's order means nothing
+			}
+		})
+	}
 }
 
 func TestStrangersAreLoggedOnceInBoundedMemory(t *testing.T) {
