@@ -21,7 +21,8 @@ const (
 // Member is an entry of the gossip view. It is a hint: nothing lasting is
 // decided by it alone.
 type Member struct {
-	// Name is unique in the pool, and orders the founders.
+	// Name orders the founders. It is to be unique in the pool; of several living
+	// agents of one name the first in view may be listed.
 	Name string
 	// Address is of its peer port.
 	Address string

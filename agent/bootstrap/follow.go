@@ -24,7 +24,7 @@ func (b *Bootstrap) follow(ctx context.Context, clusterID string, v sight) {
 // exists asks those in view that claim to belong, one after another.
 func (b *Bootstrap) exists(ctx context.Context, clusterID string, v sight) bool {
 	for _, p := range v.of(clusterID) {
-		if p.Name == b.cfg.Name {
+		if b.isSelf(Member{Name: p.Name, ServerID: p.ServerID, Address: p.Address}) {
 			continue
 		}
 		a, err := b.ask(ctx, p, inquireMessage(clusterID, ""))

@@ -34,7 +34,7 @@ func (b *Bootstrap) sight() sight {
 	clusters := make(map[string]bool)
 	servers := make(map[string]int)
 	for _, m := range v.members {
-		if m.Name != b.cfg.Name {
+		if !b.isSelf(m) {
 			servers[m.ServerID]++
 			if m.ClusterID != "" {
 				clusters[m.ClusterID] = true
@@ -42,6 +42,9 @@ func (b *Bootstrap) sight() sight {
 		}
 	}
 	v.clusters = slices.Sorted(maps.Keys(clusters))
+	// A list has each name once, so of several agents of one name the first is
+	// taken: two would each answer for the other. Nobody lists one of its own name.
+	taken := map[string]bool{b.cfg.Name: true}
 	if b.allowed(b.cfg.Name) && !b.cfg.Forwarder {
 		v.candidates = append(v.candidates, b.self())
 	}
@@ -49,13 +52,22 @@ func (b *Bootstrap) sight() sight {
 		// Two names with one server id are a copied data directory: no promise of
 		// either is worth anything.
 		alone := servers[m.ServerID] == 1 && m.ServerID != b.cfg.ServerID
-		if m.Name == b.cfg.Name || m.ClusterID != "" || m.Forwarder || !b.allowed(m.Name) || !alone || !sane(m) {
+		if taken[m.Name] || m.ClusterID != "" || m.Forwarder || !b.allowed(m.Name) || !alone || !sane(m) {
 			continue
 		}
+		taken[m.Name] = true
 		v.candidates = append(v.candidates, peer{Name: m.Name, ServerID: m.ServerID, Address: m.Address})
 	}
 	slices.SortFunc(v.candidates, func(a, b peer) int { return cmp.Compare(a.Name, b.Name) })
 	return v
+}
+
+// isSelf reports whether a member is this agent: what is told of it may be of
+// before it published its id, or of a life before its disk was emptied. Another
+// agent that uses the name is at another address, and not to be overlooked if
+// it is of a cluster.
+func (b *Bootstrap) isSelf(m Member) bool {
+	return m.Name == b.cfg.Name && (m.ServerID == "" || m.ServerID == b.cfg.ServerID || m.Address == b.cfg.Address)
 }
 
 func sane(m Member) bool {
@@ -76,7 +88,7 @@ func incarnations(v sight) string {
 	var s strings.Builder
 	for _, p := range v.candidates {
 		for _, m := range v.members {
-			if m.Name == p.Name {
+			if m.Name == p.Name && m.ServerID == p.ServerID {
 				fmt.Fprintf(&s, "%d ", m.Incarnation)
 			}
 		}
