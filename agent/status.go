@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -124,6 +125,8 @@ func nodes(seen []Seen, members []*linkpb.RaftServer, cluster, leader string) []
 		}
 		out = append(out, n)
 	}
-	slices.SortFunc(out, func(a, b *api.Node) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b *api.Node) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ServerId, b.ServerId))
+	})
 	return out
 }

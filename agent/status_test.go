@@ -43,6 +43,13 @@ func TestNodesJoinGossipAndRaft(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
+	twins := []Seen{
+		{Name: "a", ServerID: "2", ClusterID: "c", Alive: true},
+		{Name: "a", ServerID: "1", ClusterID: "c", Alive: true},
+	}
+	if got := rolesOf(nodes(twins, members[:2], "c", "1")); !slices.Equal(got, []string{"a ROLE_VOTER leads", "a ROLE_STANDBY"}) {
+		t.Errorf("two of one name: %q", got)
+	}
 	if got := []uint32{quorum(nil), quorum(members), quorum(append(members, &linkpb.RaftServer{Voter: true}))}; !slices.Equal(got, []uint32{0, 2, 2}) {
 		t.Errorf("quorums %v", got)
 	}

@@ -23,7 +23,7 @@ type poolView struct{ *gossip.Pool }
 // Members implements bootstrap.View.
 func (v poolView) Members() []bootstrap.Member {
 	var out []bootstrap.Member
-	for _, m := range v.Pool.Members() {
+	for _, m := range v.Pool.All() {
 		if !m.Alive && m.ClusterID == "" {
 			continue
 		}
@@ -37,7 +37,7 @@ func (v poolView) Members() []bootstrap.Member {
 
 func (d *Daemon) seen() []agent.Seen {
 	var out []agent.Seen
-	for _, m := range d.pool.Members() {
+	for _, m := range d.pool.All() {
 		out = append(out, agent.Seen{
 			Name: m.Name, Address: m.Address, ServerID: m.ServerID, ClusterID: m.ClusterID,
 			Forwarder: m.Forwarder, Alive: m.Alive,
