@@ -174,7 +174,7 @@ func (a *admin) explain(err error) error {
 	case errors.Is(told, raftlock.ErrInvalid):
 		code, next = runner.ExitUsage, "change it; repeating is useless"
 	case errors.Is(told, raftlock.ErrDenied):
-		code, next = exitDenied, "become the superuser (sudo)"
+		code, next = runner.ExitDenied, "become the superuser (sudo)"
 	case errors.Is(told, raftlock.ErrNotFound):
 		code, next = runner.ExitUsage, "look for it with raftlock status and raftlock ls"
 	case errors.Is(told, raftlock.ErrUnnamed):

@@ -88,6 +88,7 @@ type program struct {
 	cmd    *exec.Cmd
 	lines  *bufio.Reader // of its standard output
 	out    *os.File
+	write  *os.File // the other end, until it has begun
 	stderr transcript
 }
 
@@ -117,6 +118,13 @@ func start(t *testing.T, socket string, args ...string) *program {
 
 func startWith(t *testing.T, environ []string, args ...string) *program {
 	t.Helper()
+	p := prepare(t, environ, args...)
+	p.begin()
+	return p
+}
+
+func prepare(t *testing.T, environ []string, args ...string) *program {
+	t.Helper()
 	p := &program{t: t, cmd: exec.CommandContext(patient(t), "/proc/self/exe")}
 	p.cmd.Args, p.cmd.Env = append([]string{"raftlock"}, args...), append(os.Environ(), environ...)
 	p.cmd.Stderr = &p.stderr
@@ -126,14 +134,19 @@ func startWith(t *testing.T, environ []string, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.out, p.lines, p.cmd.Stdout = out, bufio.NewReader(out), write
+	p.out, p.write, p.lines, p.cmd.Stdout = out, write, bufio.NewReader(out), write
 	t.Cleanup(func() { _ = out.Close() })
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = write.Close()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
 	return p
+}
+
+func (p *program) begin() {
+	p.t.Helper()
+	err := p.cmd.Start()
+	_ = p.write.Close()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
 }
 
 // line reads the next line of the standard output.

@@ -18,9 +18,6 @@ import (
 	raftlock "github.com/raftlock/raftlock/sdk/go"
 )
 
-// exitDenied is sysexits.h's EX_NOPERM.
-const exitDenied = 77
-
 const rootLong = `Locks for the processes of many hosts, through the agent on this one.
 
 Exit statuses, unless a verb says otherwise:
@@ -91,7 +88,7 @@ func (g *global) permitted(ctx context.Context) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
-	return exit(exitDenied, fmt.Errorf("%w; become a member of the group that owns the socket (ls -l shows it), or the superuser", err))
+	return exit(runner.ExitDenied, fmt.Errorf("%w; %s", err, runner.KeptOutHint))
 }
 
 // explain gives a read's error its status and its end.
@@ -104,7 +101,7 @@ func (g *global) explain(err error) error {
 	case errors.Is(err, raftlock.ErrInvalid):
 		code, next = runner.ExitUsage, "change it; repeating is useless"
 	case errors.Is(err, raftlock.ErrDenied):
-		code, next = exitDenied, "ask who administers this host's agent"
+		code, next = runner.ExitDenied, "ask who administers this host's agent"
 	case errors.Is(err, raftlock.ErrNoQuorum), errors.Is(err, raftlock.ErrNoLeader):
 		code, next = runner.ExitNotAcquired, "look at raftlock status; get and ls show with --stale what this agent last knew"
 	case errors.Is(err, raftlock.ErrRateLimited), errors.Is(err, raftlock.ErrQueueFull):

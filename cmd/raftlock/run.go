@@ -52,8 +52,9 @@ What this cannot cover; the token is for these:
     runner or warden cannot kill it
 
 Exit statuses: the command's own; 128+n if signal n ended it, or the wait;
-64 wrong use; 69 no agent on the socket for 10 s (or --wait); 75 not acquired;
-76 lost; 126 and 127 the command could not be executed, was not found.`
+64 wrong use; 69 no agent on the socket for 10 s (or --wait); 75 not acquired,
+or with --try no answer for 5 s; 76 lost; 77 denied; 126 and 127 the command
+could not be executed, was not found.`
 
 func newRun(g *global) *cobra.Command {
 	cfg := runner.Config{}
@@ -66,6 +67,13 @@ func newRun(g *global) *cobra.Command {
   raftlock run --try --ttl 30s backup/db1 -- pg_dump -f /backup/db1 db1
   raftlock run --wait 5m deploy -- sh -c 'deploy --fence "$RAFTLOCK_TOKEN"'`,
 		Args: lockAndCommand,
+		// The command's words are files, as a rule.
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.Socket, cfg.Lock, cfg.Command, cfg.Wait = g.socket, args[0], args[1:], -1
 			if wait < 0 {
@@ -85,7 +93,7 @@ func newRun(g *global) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.DurationVar(&cfg.TTL, "ttl", raftlock.DefaultTTL, "how long the lock outlives an agent that fell silent; below 3s it does not survive a leader's crash")
-	f.BoolVar(&cfg.Try, "try", false, "do not wait: exit with 75 if somebody holds the lock")
+	f.BoolVar(&cfg.Try, "try", false, "do not wait: exit with 75 if somebody holds the lock, or nobody answers for 5s")
 	f.DurationVar(&wait, "wait", 0, "how long to wait for the lock (default: for ever)")
 	f.Int32Var(&cfg.Priority, "priority", 0, "higher goes first")
 	f.DurationVar(&cfg.StopTimeout, "stop-timeout", 0, "what the command has between TERM and KILL (default: 2s, at most a quarter of the TTL)")

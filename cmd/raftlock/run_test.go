@@ -196,7 +196,7 @@ func TestRunIsNotAcquired(t *testing.T) {
 		says string
 	}{
 		{"try", []string{"run", "--try", "a", "--", "echo", "started"}, "lock is held"},
-		{"wait", []string{"run", "--wait", "1s", "a", "--", "echo", "started"}, "raftlock get"},
+		{"wait", []string{"run", "--wait", "1s", "a", "--", "echo", "started"}, "still held after 1s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

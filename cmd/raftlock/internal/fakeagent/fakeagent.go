@@ -43,6 +43,7 @@ type Agent struct {
 	sessions []*session
 	locks    map[string]*lock
 	silent   bool
+	reach    raftlockv1.Reason // not UNSPECIFIED: acquires are not answered
 	deafTo   func(pid int) bool
 	events   []string
 	watched  []*os.File      // pidfds
@@ -82,7 +83,7 @@ func Listen(socket string) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{server: grpc.NewServer(grpc.Creds(peers{})), changed: make(chan struct{}), locks: map[string]*lock{},
-		stat: &raftlockv1.StatusResponse{}}
+		stat: &raftlockv1.StatusResponse{ClusterId: "fake", Reach: raftlockv1.Reason_REASON_OK}}
 	raftlockv1.RegisterRaftLockServer(a.server, a)
 	raftlockv1.RegisterAdminServer(a.server, a)
 	a.serves.Go(func() { _ = a.server.Serve(lis) })
@@ -174,6 +175,14 @@ func (a *Agent) Silence() time.Duration {
 	return v
 }
 
+// LoseReach leaves acquires unanswered from now on, for the reason.
+func (a *Agent) LoseReach(reason raftlockv1.Reason) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reach = reason
+	a.stat = &raftlockv1.StatusResponse{ClusterId: "fake", Reach: reason}
+}
+
 // IgnoreJoins leaves the joins of some processes unanswered.
 func (a *Agent) IgnoreJoins(of func(pid int) bool) {
 	a.mu.Lock()
@@ -263,6 +272,10 @@ func (a *Agent) handle(s *session, m *raftlockv1.SessionRequest, out func(*raftl
 				Lease: &raftlockv1.Lease{DeadlineNanos: uint64(s.v), ClockNanos: uint64(Clock())}}})
 		}
 	case *raftlockv1.SessionRequest_Acquire:
+		if a.reach != raftlockv1.Reason_REASON_UNSPECIFIED {
+			out(&raftlockv1.SessionResponse{Response: &raftlockv1.SessionResponse_Reach{Reach: &raftlockv1.Reach{Reason: a.reach}}})
+			break
+		}
 		a.acquire(s, r.Acquire)
 	case *raftlockv1.SessionRequest_Cancel:
 		a.cancel(s, r.Cancel.Target)

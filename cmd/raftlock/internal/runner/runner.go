@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +23,7 @@ const (
 	ExitNoAgent     = 69 // EX_UNAVAILABLE: nobody on the socket
 	ExitNotAcquired = 75 // EX_TEMPFAIL: try again later; the command was not started
 	ExitLost        = 76 // EX_PROTOCOL: the command was stopped because the lock was lost
+	ExitDenied      = 77 // EX_NOPERM: the socket, or the agent, keeps this user out
 	ExitNotRunnable = 126
 	ExitNotFound    = 127
 	exitSignal      = 128
@@ -29,6 +33,12 @@ const (
 	// reachPatience is how long nobody may be on the socket before a run
 	// without a shorter Wait gives up: long enough for an agent's restart.
 	reachPatience = 10 * time.Second
+	// tryPatience is how long a try waits for an answer, once somebody is on
+	// the socket: longer than an election.
+	tryPatience = 5 * time.Second
+	// leaveMax bounds how long a wait that is over waits for the cluster to
+	// hear of it. The agent sees the process end if it does not.
+	leaveMax = time.Second
 	// givebackMax bounds how long the end of a run waits for the cluster to
 	// confirm. The lease frees the lock if it does not.
 	givebackMax = 5 * time.Second
@@ -45,7 +55,7 @@ type Config struct {
 	// Command is a program, looked up in PATH, and its arguments.
 	Command []string
 	TTL     time.Duration
-	// Try fails at once if somebody holds the lock.
+	// Try fails at once if somebody holds the lock, and soon if nobody answers.
 	Try bool
 	// Wait bounds the wait for the turn; negative: for ever.
 	Wait     time.Duration
@@ -68,6 +78,9 @@ func DefaultStopTimeout(ttl time.Duration) time.Duration { return min(2*time.Sec
 // Validate says what is wrong, all at once.
 func (c *Config) Validate() error {
 	var wrong []error
+	if err := validName(c.Lock); err != nil {
+		wrong = append(wrong, err)
+	}
 	if len(c.Command) == 0 {
 		wrong = append(wrong, errors.New("no command is given; put it after --"))
 	}
@@ -82,6 +95,22 @@ func (c *Config) Validate() error {
 		wrong = append(wrong, errors.New("--try does not wait; leave out --wait"))
 	}
 	return errors.Join(wrong...)
+}
+
+// lockBytesMax is the cluster's bound.
+const lockBytesMax = 512
+
+// validName judges as the agent does, which need not be there for that.
+func validName(lock string) error {
+	switch {
+	case lock == "" || len(lock) > lockBytesMax:
+		return fmt.Errorf("a lock's name has 1 to %d bytes, and this one %d; change it", lockBytesMax, len(lock))
+	case !utf8.ValidString(lock):
+		return fmt.Errorf("a lock's name is UTF-8, and %q is not; change it", lock)
+	case strings.ContainsFunc(lock, unicode.IsControl):
+		return fmt.Errorf("a lock's name has no control characters, and %q has; change it", lock)
+	}
+	return nil
 }
 
 // margin is what is kept between the last SIGKILL and V: the time a kill takes
@@ -151,7 +180,8 @@ func clock() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-func isTerminal(f *os.File) bool {
+// IsTerminal reports that a person may be at f, which /dev/null is not.
+func IsTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"sync"
 	"syscall"
@@ -15,6 +16,9 @@ import (
 
 // noticeAfter is how long a wait may be before a person is told of it.
 const noticeAfter = 400 * time.Millisecond
+
+// KeptOutHint is what to do about a socket that may not be opened.
+const KeptOutHint = "become a member of the group that owns the socket (ls -l shows it), or the superuser"
 
 var errNobody = errors.New("no agent on the socket")
 
@@ -67,15 +71,21 @@ func ends(s syscall.Signal) bool {
 }
 
 func (r *run) acquire(ctx context.Context) (*raftlock.Session, *raftlock.Lock, error) {
+	noticed, answered := context.WithCancel(ctx)
+	var notices sync.WaitGroup
+	notices.Go(func() { r.notice(noticed) })
+	notices.Go(func() { r.watchObstacle(noticed) })
+	defer notices.Wait()
+	defer answered()
+
 	if err := r.reach(ctx); err != nil {
 		return nil, nil, err
 	}
-	noticed, granted := context.WithCancel(ctx)
-	var notice sync.WaitGroup
-	notice.Go(func() { r.notice(noticed) })
-	defer notice.Wait()
-	defer granted()
-
+	if r.cfg.Try {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, tryPatience)
+		defer cancel()
+	}
 	session, err := r.client.Session(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -86,9 +96,8 @@ func (r *run) acquire(ctx context.Context) (*raftlock.Session, *raftlock.Lock, e
 	}
 	lock, err := take(ctx, r.cfg.Lock, raftlock.WithPriority(r.cfg.Priority))
 	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), givebackMax)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveMax)
 		defer cancel()
-		// The session's lease does it if this does not.
 		_ = session.Close(ctx)
 		return nil, nil, err
 	}
@@ -96,15 +105,20 @@ func (r *run) acquire(ctx context.Context) (*raftlock.Session, *raftlock.Lock, e
 }
 
 // reach waits until somebody listens on the socket: an agent may be starting.
-// What it needs to become able to answer is part of the wait for the turn.
+// What it needs to become able to answer is part of the wait for the turn. A
+// socket that keeps this user out will not change.
 func (r *run) reach(ctx context.Context) error {
+	turn := ctx
 	ctx, cancel := context.WithTimeout(ctx, reachPatience)
 	defer cancel()
-	obstacle := errors.New("not asked")
+	var obstacle error
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", r.cfg.Socket)
 		if err == nil {
 			return conn.Close()
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return err
 		}
 		// A time-out only says that the time is over.
 		if n, ok := errors.AsType[net.Error](err); !ok || !n.Timeout() {
@@ -113,7 +127,10 @@ func (r *run) reach(ctx context.Context) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", errNobody, obstacle)
+			if obstacle == nil && turn.Err() != nil {
+				return turn.Err() // it was never known that nobody is there
+			}
+			return fmt.Errorf("%w: %w", errNobody, cmp.Or(obstacle, err))
 		}
 	}
 }
@@ -121,7 +138,7 @@ func (r *run) reach(ctx context.Context) error {
 // notice tells a person at a terminal what is waited for. ctx ends when the
 // wait does.
 func (r *run) notice(ctx context.Context) {
-	if r.cfg.Try || !isTerminal(r.cfg.Stderr) {
+	if r.cfg.Try || !IsTerminal(r.cfg.Stderr) {
 		return
 	}
 	select {
@@ -146,6 +163,8 @@ func notAcquired(err error) int {
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, raftlock.ErrDenied):
+		return ExitDenied
 	case errors.Is(err, errNobody):
 		return ExitNoAgent
 	case errors.Is(err, raftlock.ErrInvalid):
@@ -161,12 +180,16 @@ func (r *run) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, errNobody):
-		next = fmt.Sprintf("start the agent (systemctl status raftlock), or name its socket with --socket or RAFTLOCK_SOCKET; this was %s", r.cfg.Socket)
+		next = "start the agent, or name its socket with --socket or RAFTLOCK_SOCKET"
+	case errors.Is(err, fs.ErrPermission):
+		next = KeptOutHint
 	case errors.Is(err, raftlock.ErrInvalid):
 		next = "change it; repeating is useless"
+	case errors.Is(err, context.DeadlineExceeded):
+		return r.overdue(err)
 	case errors.Is(err, raftlock.ErrNoQuorum), errors.Is(err, raftlock.ErrNoLeader):
 		next = "look at raftlock status; the command was not started"
-	case errors.Is(err, raftlock.ErrHeld), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, raftlock.ErrHeld):
 		next = fmt.Sprintf("the command was not started; raftlock get %q tells who holds it", r.cfg.Lock)
 	case errors.Is(err, raftlock.ErrDenied):
 		next = "ask who administers this host's agent"
