@@ -109,6 +109,9 @@ type Bootstrap struct {
 	shunned map[string]time.Time
 	// attempt is of the list this agent stands with.
 	attempt attempt
+	// said is what was logged last of what this agent waits for, saidAt when.
+	said   string
+	saidAt time.Time
 	// loudAt is when each warning was last given.
 	loudAt map[string]time.Time
 }
@@ -160,6 +163,9 @@ func (b *Bootstrap) Run(ctx context.Context) (Decision, error) {
 		v := b.look()
 		b.report(v, rec.Cluster)
 		wait := b.step(ctx, rec, v)
+		if wait > 0 && ctx.Err() == nil {
+			b.say(v)
+		}
 		b.pause(ctx, wait, changed)
 	}
 }

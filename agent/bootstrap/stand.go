@@ -41,6 +41,7 @@ func (b *Bootstrap) consider(v sight) time.Duration {
 	p := b.pick(v, now)
 	if p.why != "" {
 		b.remark(p.why, p.of...)
+		b.detail(p.detail)
 		return p.wait
 	}
 	if due := later(b.stillSince.Add(b.cfg.Still), b.notBefore); now.Before(due) {
@@ -71,8 +72,10 @@ func (b *Bootstrap) consider(v sight) time.Duration {
 type choice struct {
 	list []peer
 	why  string
-	of   []string
-	wait time.Duration
+	// detail goes between the two, for Status.
+	detail string
+	of     []string
+	wait   time.Duration
 }
 
 // pick chooses the list: this agent and the lowest-named others.
@@ -81,8 +84,8 @@ func (b *Bootstrap) pick(v sight, now time.Time) choice {
 		return choice{why: "waits for a cluster: it may not vote", wait: b.cfg.Loud}
 	}
 	if len(v.candidates) < b.cfg.Expect {
-		why := fmt.Sprintf("waits for more agents, %d of %d that may vote are here:", len(v.candidates), b.cfg.Expect)
-		return choice{why: why, of: names(v.candidates), wait: b.cfg.Loud}
+		detail := fmt.Sprintf(", %d of %d that may vote are here:", len(v.candidates), b.cfg.Expect)
+		return choice{why: "waits for more agents", detail: detail, of: names(v.candidates), wait: b.cfg.Loud}
 	}
 	if lowest := v.candidates[0]; lowest.Name != b.cfg.Name {
 		return choice{why: "waits for the lowest-named to stand", of: []string{lowest.Name}, wait: b.cfg.Loud}

@@ -26,7 +26,9 @@ type Status struct {
 
 // note is what the goroutine of Run last said of itself.
 type note struct {
-	doing    string
+	doing string
+	// detail, which has numbers, goes on where doing ends.
+	detail   string
 	of       []string
 	clusters []string
 }
@@ -38,7 +40,7 @@ func (b *Bootstrap) Status() Status {
 	s := Status{
 		ClusterID:    b.rec.public(),
 		FounderHeard: b.founderSeen,
-		Doing:        b.note.doing,
+		Doing:        b.note.doing + b.note.detail,
 		Of:           slices.Clone(b.note.of),
 		Clusters:     slices.Clone(b.note.clusters),
 		Err:          b.err,
@@ -56,5 +58,12 @@ func (b *Bootstrap) Status() Status {
 func (b *Bootstrap) remark(doing string, of ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.note.doing, b.note.of = doing, of
+	b.note.doing, b.note.detail, b.note.of = doing, "", of
+}
+
+// detail adds to what was remarked.
+func (b *Bootstrap) detail(detail string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.note.detail = detail
 }
