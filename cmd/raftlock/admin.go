@@ -68,7 +68,8 @@ With --token only that grant is meant, and repeating the command is safe.`,
 		Example: `  raftlock admin force-release nightly-report
   raftlock admin force-release nightly-report --token 4711
   raftlock admin force-release nightly-report --now --yes`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Lock = args[0]
 			if cmd.Flags().Changed("token") && req.Token == 0 {
@@ -88,8 +89,7 @@ With --token only that grant is meant, and repeating the command is safe.`,
 
 // confirmed asks the person at the terminal; without one the answer is no.
 func confirmed(cmd *cobra.Command, question string) bool {
-	in, ok := cmd.InOrStdin().(*os.File)
-	if info, err := in.Stat(); ok && (err != nil || info.Mode()&os.ModeCharDevice == 0) {
+	if in, ok := cmd.InOrStdin().(*os.File); ok && !runner.IsTerminal(in) {
 		return false
 	}
 	_, _ = fmt.Fprint(cmd.ErrOrStderr(), question)
@@ -128,8 +128,9 @@ cluster's id, as raftlock status tells it, guards against a slip.
 
 Danger: if that founder did make its cluster and returns, there are two.
 Repeating the command is safe.`,
-		Example: "  raftlock admin forget-founder 6f1c0ffee0ddf00d6f1c0ffee0ddf00d",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  raftlock admin forget-founder 6f1c0ffee0ddf00d6f1c0ffee0ddf00d",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := a.call(cmd, func(ctx context.Context, c raftlockv1.AdminClient) error {
 				_, err := c.ForgetFounder(ctx, &raftlockv1.ForgetFounderRequest{ClusterId: args[0]})
@@ -150,6 +151,9 @@ Repeating the command is safe.`,
 // call dials the socket for one call. It does not wait for a socket that is not
 // there: an administrator wants to know.
 func (a *admin) call(cmd *cobra.Command, f func(context.Context, raftlockv1.AdminClient) error) error {
+	if err := positive(a.timeout); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
 	defer cancel()
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
@@ -180,7 +184,7 @@ func (a *admin) explain(err error) error {
 	case errors.Is(told, raftlock.ErrUnnamed):
 		told = err
 		if status.Code(err) == codes.Unavailable {
-			code, next = runner.ExitNoAgent, fmt.Sprintf("is the agent running, and are you the superuser (sudo)? Its socket is named by --admin-socket or RAFTLOCK_ADMIN_SOCKET; this was %s", a.socket)
+			code, next = runner.ExitNoAgent, "is the agent running, and are you the superuser (sudo)? Its socket is named by --admin-socket or RAFTLOCK_ADMIN_SOCKET"+naming(a.socket, err.Error())
 		}
 	}
 	return &exitError{code: code, err: fmt.Errorf("%w; %s", told, next)}

@@ -25,10 +25,12 @@ func newGet(g *global) *cobra.Command {
 		Long: `Show who holds a lock. A lock that nobody holds is no error.
 
 The answer is what was true after the question was asked. With --stale it is
-what this agent knows, perhaps something old, but it comes without a quorum.`,
+what this agent's own replica knows, perhaps something old; on a voter it comes
+without a quorum.`,
 		Example: `  raftlock get nightly-report
   raftlock get nightly-report --json | jq .token`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.read(cmd, func(ctx context.Context, c *raftlock.Client) error {
 				info, err := c.Get(ctx, args[0], options(stale)...)
@@ -57,7 +59,8 @@ with --all. Each condition that is given must be met. --json prints an array.`, 
 		Example: `  raftlock ls backup/
   raftlock ls --contested
   raftlock ls --pattern '*/db?' --owner uid:1000 --json`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				f.Prefix = args[0]
@@ -86,7 +89,7 @@ with --all. Each condition that is given must be met. --json prints an array.`, 
 }
 
 func staleFlag(cmd *cobra.Command, stale *bool) {
-	cmd.Flags().BoolVar(stale, "stale", false, "what this agent knows, perhaps something old; works without a quorum")
+	cmd.Flags().BoolVar(stale, "stale", false, "served by this agent's own replica: on a voter it works without a quorum")
 }
 
 func options(stale bool) []raftlock.ReadOption {

@@ -43,7 +43,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if exit.err != nil {
 		// Nobody can be told that telling failed.
-		_, _ = fmt.Fprintf(stderr, "raftlock: %v\n", exit.err)
+		_, _ = fmt.Fprintf(stderr, "raftlock: %s\n", forPeople(exit.err.Error()))
 	}
 	return exit.code
 }

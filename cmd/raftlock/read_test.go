@@ -129,7 +129,7 @@ func TestStatus(t *testing.T) {
 		})
 	}
 	code, _, errs := typed("status", "--socket", socket+"x", "--timeout", "50ms")
-	if code != 2 || !strings.Contains(errs, "systemctl") {
+	if code != 2 || !strings.Contains(errs, "is the agent running") {
 		t.Errorf("%d, %q", code, errs)
 	}
 }
@@ -158,7 +158,7 @@ func TestReadingFindsNoAgent(t *testing.T) {
 	socket := t.TempDir() + "/nobody.sock"
 	for _, verb := range [][]string{{"get", "a"}, {"ls"}} {
 		code, _, errs := typed(append(verb, "--socket", socket, "--timeout", "50ms")...)
-		if code != 69 || !strings.Contains(errs, socket) || !strings.Contains(errs, "is the agent running") {
+		if code != 69 || strings.Count(errs, socket) != 1 || !strings.Contains(errs, "is the agent running") {
 			t.Errorf("%v: %d, %q", verb, code, errs)
 		}
 	}
@@ -192,8 +192,46 @@ func TestAdmin(t *testing.T) {
 		})
 	}
 	code, _, errs := typed("admin", "force-release", "a", "--admin-socket", socket+"x")
-	if code != 69 || !strings.Contains(errs, "sudo") {
+	if code != 69 || !strings.Contains(errs, "sudo") || strings.Count(errs, socket+"x") != 1 || strings.Contains(errs, "rpc error") {
 		t.Errorf("%d, %q", code, errs)
+	}
+	// The tests' standard input is /dev/null: a character device, and nobody.
+	if code, _, errs := typed("admin", "force-release", "b", "--now", "--admin-socket", socket); code != 64 || strings.Contains(errs, "Type yes") {
+		t.Errorf("%d, %q", code, errs)
+	}
+}
+
+func TestWrongUse(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"frob"}, "frob"},
+		{[]string{"help", "frob"}, `no verb "frob"`},
+		{[]string{"help", "admin", "frob"}, `no verb "admin frob"`},
+		{[]string{"ls", "--timeout", "0"}, "not above zero"},
+		{[]string{"admin", "force-release", "a", "--timeout", "-1s"}, "not above zero"},
+	} {
+		if code, _, errs := typed(c.args...); code != 64 || !strings.Contains(errs, c.says) {
+			t.Errorf("%q: %d, %q", c.args, code, errs)
+		}
+	}
+	for _, args := range [][]string{{"help"}, {"help", "run"}, {"help", "admin", "force-release"}} {
+		if code, out, errs := typed(args...); code != 0 || !strings.Contains(out, "Usage:") {
+			t.Errorf("%q: %d, %q", args, code, errs)
+		}
+	}
+}
+
+func TestLockNamesAreNoFiles(t *testing.T) {
+	for _, verb := range [][]string{{"get"}, {"ls"}, {"run"}, {"admin", "force-release"}} {
+		// The directive for "no files" is 4.
+		if _, out, _ := typed(append(append([]string{"__complete"}, verb...), "")...); !strings.HasSuffix(out, ":4\n") {
+			t.Errorf("%q completes %q", verb, out)
+		}
+	}
+	if _, out, _ := typed("__complete", "run", "a", "--", ""); !strings.HasSuffix(out, ":0\n") {
+		t.Errorf("a command completes %q", out)
 	}
 }
 

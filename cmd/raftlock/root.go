@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,10 +42,12 @@ type global struct {
 
 func newRoot() *cobra.Command {
 	g := &global{}
+	info, _ := debug.ReadBuildInfo()
 	root := &cobra.Command{
-		Use:   "raftlock",
-		Short: "Distributed locks, freed the instant their holder dies",
-		Long:  rootLong,
+		Use:     "raftlock",
+		Version: versionOf(version, info).String(),
+		Short:   "Distributed locks, freed the instant their holder dies",
+		Long:    rootLong,
 		Example: `  raftlock run nightly-report -- ./report.sh
   raftlock ls --contested
   raftlock status`,
@@ -52,8 +56,29 @@ func newRoot() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&g.socket, "socket", cmp.Or(os.Getenv("RAFTLOCK_SOCKET"), raftlock.DefaultSocket),
 		"the agent's socket; also RAFTLOCK_SOCKET")
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(newRun(g), newShim(), newWarden(), newGet(g), newLs(g), newStatus(g), newAdmin(), newDemo(), newVersion(g))
 	return root
+}
+
+// newHelp is cobra's, but that it fails for what there is no help for.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:               "help [VERB]",
+		Short:             "Help about any verb",
+		Example:           "  raftlock help run",
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || about == nil || len(rest) > 0 {
+				return exit(runner.ExitUsage, fmt.Errorf("there is no verb %q; raftlock help lists them", strings.Join(args, " ")))
+			}
+			about.InitDefaultHelpFlag()
+			about.InitDefaultVersionFlag()
+			return about.Help()
+		},
+	}
 }
 
 // reading adds the flags of verbs that read.
@@ -63,8 +88,19 @@ func (g *global) reading(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// positive refuses a --timeout in which nothing can be done.
+func positive(timeout time.Duration) error {
+	if timeout > 0 {
+		return nil
+	}
+	return exit(runner.ExitUsage, fmt.Errorf("--timeout %v is not above zero; give a longer one", timeout))
+}
+
 // read calls f with a client, within the time-out.
 func (g *global) read(cmd *cobra.Command, f func(context.Context, *raftlock.Client) error) error {
+	if err := positive(g.timeout); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), g.timeout)
 	defer cancel()
 	if err := g.permitted(ctx); err != nil {
@@ -93,8 +129,11 @@ func (g *global) permitted(ctx context.Context) error {
 
 // explain gives a read's error its status and its end.
 func (g *global) explain(err error) error {
-	code, next := runner.ExitNoAgent, fmt.Sprintf("is the agent running (systemctl status raftlock)? Its socket is named by --socket or RAFTLOCK_SOCKET; this was %s", g.socket)
 	var exit *exitError
+	code, next := runner.ExitNoAgent, "is the agent running? Its socket is named by --socket or RAFTLOCK_SOCKET"
+	if err != nil {
+		next += naming(g.socket, err.Error())
+	}
 	switch {
 	case err == nil, errors.As(err, &exit):
 		return err

@@ -32,7 +32,8 @@ Exit statuses: 0 all is well; 1 degraded (a voter is missing) or no quorum;
 2 cannot say: no agent answers, or this user may not ask.`,
 		Example: `  raftlock status
   raftlock status --json | jq .has_quorum`,
-		Args: cobra.NoArgs,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var s raftlock.Status
 			err := g.read(cmd, func(ctx context.Context, c *raftlock.Client) (err error) {

@@ -17,18 +17,25 @@ type versionInfo struct {
 	Go      string `json:"go"`
 }
 
+// String is what people are told. The agent says it in the same form.
+func (v versionInfo) String() string {
+	return fmt.Sprintf("raftlock %s (%s, %s)", v.Version, v.Commit, v.Go)
+}
+
 func newVersion(g *global) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Print this program's version (the agent's is in status)",
-		Example: "  raftlock version --json",
-		Args:    cobra.NoArgs,
+		Use:               "version",
+		Short:             "Print this program's version (the agent's is in status)",
+		Example:           "  raftlock version --json",
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := thisVersion()
+			info, _ := debug.ReadBuildInfo()
+			v := versionOf(version, info)
 			if g.json {
 				return printJSON(cmd.OutOrStdout(), v)
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "raftlock %s (%s, %s)\n", v.Version, v.Commit, v.Go)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), v)
 			return err
 		},
 	}
@@ -36,21 +43,26 @@ func newVersion(g *global) *cobra.Command {
 	return cmd
 }
 
-func thisVersion() versionInfo {
-	v := versionInfo{Version: version, Commit: "unknown commit", Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if ok && v.Version == "" {
+// versionOf is the release's, else the module's, else the commit, else "devel".
+// cmd/sidecar has the same rule; the two may share no package. info may be nil.
+func versionOf(release string, info *debug.BuildInfo) versionInfo {
+	v := versionInfo{Version: release, Commit: "unknown commit", Go: runtime.Version()}
+	if info == nil {
+		info = &debug.BuildInfo{}
+	}
+	if v.Version == "" && info.Main.Version != "(devel)" {
 		v.Version = info.Main.Version
 	}
-	if v.Version == "" {
-		v.Version = "(devel)"
-	}
-	if ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Commit = s.Value
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && s.Value != "" {
+			v.Commit = s.Value
+			if v.Version == "" {
+				v.Version = s.Value
 			}
 		}
+	}
+	if v.Version == "" {
+		v.Version = "devel"
 	}
 	return v
 }
