@@ -255,6 +255,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	reach := begin("health", d.report)
 	d.log.Info("started", "name", d.opt.Name, "version", d.opt.Version, "socket", d.app.Addr(),
 		"peer", d.opt.advertised(d.peer.Addr().(*net.TCPAddr).Port), "server", d.agent.ServerID())
+	if d.opt.Started != nil {
+		d.opt.Started()
+	}
 
 	<-ctx.Done()
 	d.log.Info("stopping")

@@ -60,8 +60,15 @@ func within(t *testing.T) context.Context {
 func TestOneHost(t *testing.T) {
 	o := alone(t)
 	o.HTTP = "127.0.0.1:0"
-	stop := start(t, o)
 	ctx := within(t)
+	started := make(chan struct{}, 2) // this one and the restarted one
+	o.Started = func() { started <- struct{}{} }
+	stop := start(t, o)
+	select {
+	case <-started:
+	case <-ctx.Done():
+		t.Fatal("it is not told that it started")
+	}
 	s, err := raftlock.NewSession(ctx, raftlock.WithSocket(o.Socket))
 	if err != nil {
 		t.Fatal(err)

@@ -65,6 +65,9 @@ type Options struct {
 	SnapshotInterval time.Duration
 	// Dev: one host alone, on loopback.
 	Dev bool
+	// Started, if not nil, is called once by Run, when the sockets are served.
+	// Run waits for it.
+	Started func()
 	// Version of the software, for people.
 	Version string
 	Log     *slog.Logger
