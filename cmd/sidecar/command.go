@@ -44,7 +44,10 @@ Every flag can be given as a variable too: --data-dir as RAFTLOCK_DATA_DIR. A
 flag counts more than its variable; lists are separated by commas.
 
 It stops in order on SIGINT or SIGTERM; a second signal kills it. The locks of
-living processes stay held: they go on with the next start.`,
+living processes stay held: they go on with the next start.
+
+Exit statuses: 0 stopped by a signal; 1 it could not start, or a part of it
+failed; 64 wrong use.`,
 		Example: `  # One host, to try it out:
   raftlock-sidecar --dev
 
@@ -52,7 +55,7 @@ living processes stay held: they go on with the next start.`,
   raftlock-sidecar --name a --bind 10.0.0.1 --insecure-plaintext \
       --join 10.0.0.2 --join 10.0.0.3 --expect 5`,
 		Args:          cobra.NoArgs,
-		Version:       version(),
+		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,6 +65,9 @@ living processes stay held: they go on with the next start.`,
 			return f.run(cmd)
 		},
 	}
+	cmd.SetVersionTemplate("{{.Version}}\n")
+	cmd.AddCommand(newVersion())
+	cmd.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // --help says all
 	f.register(cmd.Flags())
 	for flag, words := range map[string][]string{
 		"role":       {daemon.RoleAuto, daemon.RoleForwarder},
@@ -134,15 +140,19 @@ func (f *flags) run(cmd *cobra.Command) error {
 	if err := errors.Join(err, opt.Validate()); err != nil {
 		return err
 	}
-	opt.Log, opt.Version = log, version()
+	opt.Log = log
+	opt.Version, _ = thisVersion()
+	if opt.Dev {
+		opt.Started = func() { next(cmd.OutOrStdout(), opt) }
+	}
 	d, err := daemon.Open(opt)
 	if err != nil {
-		return err
+		return failure{err}
 	}
-	if opt.Dev {
-		next(cmd.OutOrStdout(), opt)
+	if err := d.Run(cmd.Context()); err != nil {
+		return failure{err}
 	}
-	return d.Run(cmd.Context())
+	return nil
 }
 
 // options are the given ones; with --dev its defaults take the place of what
@@ -172,7 +182,10 @@ func (f *flags) options(s *pflag.FlagSet) (daemon.Options, error) {
 			d.set()
 		}
 	}
-	return opt, os.MkdirAll(dir, 0o700)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return opt, failure{err}
+	}
+	return opt, nil
 }
 
 func (f *flags) dev() (string, error) {
@@ -218,8 +231,9 @@ func next(w io.Writer, o daemon.Options) {
 Its state is kept in %s. In another terminal, type:
 
   export RAFTLOCK_SOCKET=%s
+  export RAFTLOCK_ADMIN_SOCKET=%s
   %s run hello -- sh -c 'echo "holding with token $RAFTLOCK_TOKEN"; sleep 20'
   %s get hello
 
-`, o.Socket, o.DataDir, o.Socket, tool, tool)
+`, o.Socket, o.DataDir, o.Socket, o.AdminSocket, tool, tool)
 }

@@ -1,8 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,11 +64,110 @@ func TestImpossibleCombinationsAreRefused(t *testing.T) {
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
 	cmd.SetArgs([]string{"--bind", "10.0.0.1", "--expect", "2", "--log-level", "loud", "--log-format", "xml"})
-	err := cmd.ExecuteContext(context.Background())
+	if code := execute(context.Background(), cmd); code != 64 {
+		t.Errorf("exit status %d", code)
+	}
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if lines[0] != "raftlock-sidecar:" || lines[len(lines)-1] != "raftlock-sidecar --help lists the flags" {
+		t.Errorf("%q", lines)
+	}
 	for _, want := range []string{"--insecure-plaintext", "--expect 2", "--log-level", "--log-format"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not name %s", err, want)
+		if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  ") && strings.Contains(l, want) }) {
+			t.Errorf("%q does not name %s in a line of its own", lines, want)
 		}
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	file := t.TempDir() + "/file"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want int
+		says string
+	}{
+		{[]string{"--bogus"}, 64, "--bogus"},
+		{[]string{"frob"}, 64, "frob"},
+		{[]string{"--dev-dir", "x"}, 64, "--dev-dir"},
+		{[]string{"--dev", "--dev-dir", file}, 1, file},
+		{[]string{"--expect", "1", "--data-dir", file}, 1, file},
+	} {
+		var out bytes.Buffer
+		cmd := newCommand(func(string) (string, bool) { return "", false })
+		cmd.SetOut(&out)
+		cmd.SetErr(&out)
+		cmd.SetArgs(c.args)
+		if code := execute(context.Background(), cmd); code != c.want || !strings.Contains(out.String(), c.says) ||
+			strings.Contains(out.String(), "--help lists") != (c.want == 64) {
+			t.Errorf("%q: %d, %q", c.args, code, out.String())
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	commit := []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}}
+	for _, c := range []struct {
+		release string
+		info    *debug.BuildInfo
+		want    string
+	}{
+		{"1.2", &debug.BuildInfo{Main: debug.Module{Version: "v1"}, Settings: commit}, "1.2"},
+		{"", &debug.BuildInfo{Main: debug.Module{Version: "v1"}, Settings: commit}, "v1"},
+		{"", &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: commit}, "abc"},
+		{"", nil, "devel"},
+	} {
+		if v, _ := versionOf(c.release, c.info); v != c.want {
+			t.Errorf("%q, want %q", v, c.want)
+		}
+	}
+	said := map[string]string{}
+	for _, arg := range []string{"version", "--version"} {
+		var out bytes.Buffer
+		cmd := newCommand(func(string) (string, bool) { return "", false })
+		cmd.SetOut(&out)
+		cmd.SetArgs([]string{arg})
+		if code := execute(context.Background(), cmd); code != 0 || out.Len() == 0 {
+			t.Errorf("%s: %d", arg, code)
+		}
+		said[arg] = out.String()
+	}
+	if said["version"] != said["--version"] {
+		t.Errorf("%q", said)
+	}
+}
+
+// What to type is said once there is somebody to hear it.
+func TestDevSaysWhatToTypeOnceItServes(t *testing.T) {
+	dir, err := os.MkdirTemp("", "rl") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	read, write := io.Pipe()
+	cmd := newCommand(func(string) (string, bool) { return "", false })
+	cmd.SetOut(write)
+	var log bytes.Buffer // read when it has ended
+	cmd.SetErr(&log)
+	cmd.SetArgs([]string{"--dev", "--dev-dir", dir, "--gossip-port", "0", "--peer-port", "0"})
+	code := make(chan int, 1)
+	go func() { code <- execute(ctx, cmd); _ = write.Close() }()
+	said := bufio.NewScanner(read)
+	for said.Scan() && !strings.Contains(said.Text(), "RAFTLOCK_ADMIN_SOCKET="+dir+"/admin.sock") {
+	}
+	if conn, err := net.Dial("unix", dir+"/raftlock.sock"); err != nil {
+		t.Error(err)
+	} else {
+		_ = conn.Close()
+	}
+	cancel()
+	for said.Scan() {
+	}
+	if got := <-code; got != 0 {
+		t.Errorf("exit status %d: %s", got, log.String())
 	}
 }
 

@@ -5,11 +5,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -17,26 +20,32 @@ func main() {
 	// longer caught.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	cmd := newCommand(os.LookupEnv)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "raftlock-sidecar: %v\n", err)
-		os.Exit(1)
-	}
+	os.Exit(execute(ctx, newCommand(os.LookupEnv)))
 }
 
-// version is the module's, or the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// What the program exits with, beside 0.
+const (
+	exitFailed = 1
+	exitUsage  = 64 // sysexits.h: EX_USAGE
+)
+
+// failure is an error that is not the command line's fault.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// execute runs the command, says what went wrong, one problem a line, and
+// returns the exit status.
+func execute(ctx context.Context, cmd *cobra.Command) int {
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
+	code, next := exitUsage, "\nraftlock-sidecar --help lists the flags"
+	if errors.As(err, new(failure)) {
+		code, next = exitFailed, ""
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return "devel"
+	// Nobody can be told that telling failed.
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "raftlock-sidecar:\n  %s%s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "), next)
+	return code
 }
