@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	raftlock "github.com/raftlock/raftlock/sdk/go"
@@ -61,10 +62,17 @@ func (r *run) watchObstacle(ctx context.Context) {
 func (r *run) obstacle(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, obstacleLook)
 	defer cancel()
+	nobody := "no agent answers on " + r.cfg.Socket
+	// The client would wait for one.
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.cfg.Socket)
+	if err != nil {
+		return nobody
+	}
+	_ = conn.Close()
 	s, err := r.client.Status(ctx)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "no agent answers on " + r.cfg.Socket
+		return nobody
 	case err != nil:
 		return ""
 	case s.ClusterID == "":

@@ -79,7 +79,7 @@ func TestValidateSaysAll(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	if lines := bytes.Count([]byte(err.Error()), []byte("\n")); lines != 3 {
+	if lines := bytes.Count([]byte(err.Error()), []byte("\n")); lines != 4 {
 		t.Errorf("%d lines: %v", lines+1, err)
 	}
 }
