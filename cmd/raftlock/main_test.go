@@ -21,9 +21,9 @@ import (
 	"github.com/raftlock/raftlock/cmd/raftlock/internal/fakeagent"
 )
 
-// TestMain lets this binary be four programs: the tests, raftlock itself (a shim
-// of it too), a fake agent for demos, and the helper that commands under a lock
-// are made of.
+// TestMain lets this binary be five programs: the tests, the supervisor that
+// cleans up after them, raftlock itself (a shim of it too), a fake agent for
+// demos, and the helper that commands under a lock are made of.
 func TestMain(m *testing.M) {
 	if os.Args[0] == "raftlock" {
 		main()
@@ -37,6 +37,17 @@ func TestMain(m *testing.M) {
 		tick()
 	case "tick":
 		tick()
+	}
+	if os.Getenv(supervisedEnv) == "" {
+		code, err := supervise()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}
+	if err := os.Unsetenv(supervisedEnv); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }
