@@ -116,7 +116,7 @@ func validName(lock string) error {
 // margin is what is kept between the last SIGKILL and V: the time a kill takes
 // to arrive on a busy host.
 func (c *Config) margin() time.Duration {
-	return min(max(c.TTL/20, 20*time.Millisecond), 250*time.Millisecond)
+	return min(max(c.TTL/10, 20*time.Millisecond), time.Second)
 }
 
 type run struct {
