@@ -147,7 +147,7 @@ func (h *holding) watch() error {
 		case <-revoked:
 			revoked = nil
 			// Nothing moves a revoked hold's V any more.
-			h.stop(errRevoked, h.lock.Deadline()-h.cfg.margin())
+			h.stop(errRevoked, h.lastKill())
 		case <-lost:
 			lost = nil
 			h.stop(errGone, clock())
@@ -210,8 +210,11 @@ func (h *holding) look() (time.Duration, error) {
 
 // stopAt is when the command must be told to stop, if nothing is renewed.
 func (h *holding) stopAt() time.Duration {
-	return h.lock.Deadline() - h.cfg.margin() - h.cfg.StopTimeout
+	return h.lastKill() - h.cfg.StopTimeout
 }
+
+// lastKill is when the group is killed at the latest: before V, as it is now.
+func (h *holding) lastKill() time.Duration { return h.lock.Deadline() - h.cfg.margin() }
 
 // stop tells the group to end, and sets when it is killed. The first cause
 // stays; the time only comes nearer.
@@ -251,7 +254,7 @@ func (h *holding) clear() {
 // too, if it can.
 func (h *holding) instruct() {
 	if h.cleared && h.warden != nil && h.warden.guards {
-		h.warden.tell(h.lock.Deadline() - h.cfg.margin())
+		h.warden.tell(h.lastKill())
 	}
 }
 
@@ -273,7 +276,7 @@ func (h *holding) replace() {
 	if why != "" {
 		err = fmt.Errorf("%w: %s", errNoGuard, why)
 	}
-	h.stop(err, min(clock()+h.cfg.StopTimeout, h.lock.Deadline()-h.cfg.margin()))
+	h.stop(err, min(clock()+h.cfg.StopTimeout, h.lastKill()))
 }
 
 // begun: the shim has become the command, or ended.
@@ -331,7 +334,7 @@ func (h *holding) leftovers() {
 	}
 	h.child.signal(syscall.SIGTERM)
 	h.child.signal(syscall.SIGCONT)
-	h.killAt = min(h.killAt, clock()+h.cfg.StopTimeout, h.lock.Deadline()-h.cfg.margin())
+	h.killAt = min(h.killAt, clock()+h.cfg.StopTimeout, h.lastKill())
 }
 
 // outcome says how it went. A command that ended by itself has its own status,
