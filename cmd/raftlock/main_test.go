@@ -105,14 +105,34 @@ type program struct {
 
 // transcript is what a program that may still run has said so far.
 type transcript struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the rest
 	text bytes.Buffer
+	said chan struct{} // closed by the first word; nil: nobody has asked
 }
 
 func (tr *transcript) Write(p []byte) (int, error) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
+	if tr.said != nil && tr.text.Len() == 0 {
+		close(tr.said)
+	}
 	return tr.text.Write(p)
+}
+
+// await returns when something was said, or most has passed.
+func (tr *transcript) await(most time.Duration) {
+	tr.mu.Lock()
+	said := make(chan struct{})
+	if tr.text.Len() > 0 {
+		close(said)
+	} else {
+		tr.said = said
+	}
+	tr.mu.Unlock()
+	select {
+	case <-said:
+	case <-time.After(most):
+	}
 }
 
 func (tr *transcript) String() string {

@@ -92,7 +92,7 @@ const leaveEnv = "RAFTLOCK_TEST_LEAVE"
 func TestLeaver(t *testing.T) {
 	how := os.Getenv(leaveEnv)
 	if how == "" {
-		t.Skip("only another test asks for it")
+		return
 	}
 	// Its parent is gone, as a warden's runner may be.
 	cmd := exec.CommandContext(patient(t), "sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo left $!")

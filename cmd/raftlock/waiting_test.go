@@ -1,12 +1,12 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
 )
@@ -58,9 +58,7 @@ func TestRunTellsAnObstacleThatLasts(t *testing.T) {
 			p := start(t, socket, "run", "a", "--", "true")
 			await(t, a, "wait a")
 			c.spoil(a.LoseReach, a.Close)
-			for until := time.Now().Add(patience); p.stderr.String() == "" && time.Now().Before(until); {
-				time.Sleep(10 * time.Millisecond)
-			}
+			p.stderr.await(patience)
 			p.signal(syscall.SIGTERM)
 			p.exits(143)
 			p.says(`still waiting for "a": ` + c.says)
@@ -74,23 +72,34 @@ func TestRunTellsAnObstacleThatLasts(t *testing.T) {
 // A socket that this user may not open is told at once.
 func TestRunIsKeptOut(t *testing.T) {
 	t.Parallel()
-	_, socket := startAgent(t)
-	if err := os.Chmod(filepath.Dir(socket), 0o711); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(socket, 0); err != nil {
-		t.Fatal(err)
-	}
-	p := prepare(t, nil, "--socket", socket, "run", "a", "--", "echo", "started")
-	if os.Geteuid() == 0 { // no mode keeps the superuser out
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
-	p.begin()
+	socket := keptOut(t)
+	p := ordinary(t, "--socket", socket, "run", "a", "--", "echo", "started")
 	p.exits(77)
 	p.says("group that owns the socket")
 	if n := strings.Count(p.stderr.String(), socket); n != 1 {
 		t.Errorf("the socket is named %d times: %q", n, p.stderr.String())
 	}
+}
+
+// keptOut is an agent's socket that nobody but the superuser may open.
+func keptOut(t *testing.T) string {
+	t.Helper()
+	_, socket := startAgent(t)
+	if err := errors.Join(os.Chmod(filepath.Dir(socket), 0o711), os.Chmod(socket, 0)); err != nil {
+		t.Fatal(err)
+	}
+	return socket
+}
+
+// ordinary starts the program as somebody whom modes keep out.
+func ordinary(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := prepare(t, nil, args...)
+	if os.Geteuid() == 0 {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	p.begin()
+	return p
 }
 
 // No agent is needed to see that a name is bad.

@@ -72,29 +72,29 @@ func TestRunnersDeathIsTheGroups(t *testing.T) {
 
 func TestStoppedRunnersGroupIsKilledBeforeV(t *testing.T) {
 	t.Parallel()
-	a, socket := startAgent(t)
-	p := tree(t, socket, "run", "--ttl", "3s")
-	p.signal(syscall.SIGSTOP)
-	awaitState(t, fmt.Sprint(p.cmd.Process.Pid), "T")
-	v := a.Silence()
-	// The runner has the output open, so there is no end of it: a while without
-	// a tick is the end. That it came before V depends on the host (a kill may
-	// take as long to arrive as any other wake-up), so that is not judged here.
-	var last time.Duration
-	for quiet := false; !quiet; {
-		ticked, err := p.ticks(v+slack, 1500*time.Millisecond)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatal(err)
+	beforeV(t, func() (v, last time.Duration) {
+		a, socket := startAgent(t)
+		p := tree(t, socket, "run", "--ttl", "3s")
+		p.signal(syscall.SIGSTOP)
+		awaitState(t, fmt.Sprint(p.cmd.Process.Pid), "T")
+		v = a.Silence()
+		// The runner has the output open, so there is no end of it: a while
+		// without a tick is the end.
+		for quiet := false; !quiet; {
+			ticked, err := p.ticks(v+slack, 1500*time.Millisecond)
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal(err)
+			}
+			quiet, last = ticked == 0, max(last, ticked)
 		}
-		quiet, last = ticked == 0, max(last, ticked)
-	}
-	t.Logf("the last of the group was gone %v before V", v-last)
-	if ran := v - last; ran > time.Second {
-		t.Errorf("it was killed %v before V", ran)
-	}
-	p.signal(syscall.SIGCONT)
-	p.exits(76)
-	p.says("was killed") // and why, as it was noticed first: too late, or lost
+		if ran := v - last; ran > time.Second {
+			t.Errorf("it was killed %v before V", ran)
+		}
+		p.signal(syscall.SIGCONT)
+		p.exits(76)
+		p.says("was killed") // and why, as it was noticed first: too late, or lost
+		return v, last
+	})
 }
 
 // No command runs without a warden.
