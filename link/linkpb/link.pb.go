@@ -133,7 +133,7 @@ func (x Proposed_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Proposed_Outcome.Descriptor instead.
 func (Proposed_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{13, 0}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{14, 0}
 }
 
 // What became of a list, as far as the one asked can say for certain.
@@ -190,7 +190,7 @@ func (x FoundingAnswer_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FoundingAnswer_Standing.Descriptor instead.
 func (FoundingAnswer_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{32, 0}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type UpBatch struct {
@@ -614,8 +614,10 @@ func (x *Beat) GetExcept() [][]byte {
 type Propose struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unique on this link; the answer names it.
-	Id            uint64           `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Command       *command.Command `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
+	Id      uint64           `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Command *command.Command `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
+	// The span that asks, if it is recorded. Never in the log.
+	Trace         *Trace `protobuf:"bytes,3,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -664,6 +666,66 @@ func (x *Propose) GetCommand() *command.Command {
 	return nil
 }
 
+func (x *Propose) GetTrace() *Trace {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
+// Trace is a W3C trace context.
+type Trace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Traceparent   string                 `protobuf:"bytes,1,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate    string                 `protobuf:"bytes,2,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trace) Reset() {
+	*x = Trace{}
+	mi := &file_link_linkpb_link_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trace) ProtoMessage() {}
+
+func (x *Trace) ProtoReflect() protoreflect.Message {
+	mi := &file_link_linkpb_link_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trace.ProtoReflect.Descriptor instead.
+func (*Trace) Descriptor() ([]byte, []int) {
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Trace) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *Trace) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
+}
+
 type Query struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -680,7 +742,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_link_linkpb_link_proto_msgTypes[7]
+	mi := &file_link_linkpb_link_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +754,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[7]
+	mi := &file_link_linkpb_link_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +767,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{7}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Query) GetId() uint64 {
@@ -787,7 +849,7 @@ type GetLock struct {
 
 func (x *GetLock) Reset() {
 	*x = GetLock{}
-	mi := &file_link_linkpb_link_proto_msgTypes[8]
+	mi := &file_link_linkpb_link_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +861,7 @@ func (x *GetLock) String() string {
 func (*GetLock) ProtoMessage() {}
 
 func (x *GetLock) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[8]
+	mi := &file_link_linkpb_link_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +874,7 @@ func (x *GetLock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLock.ProtoReflect.Descriptor instead.
 func (*GetLock) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{8}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetLock) GetLock() string {
@@ -839,7 +901,7 @@ type ListLocks struct {
 
 func (x *ListLocks) Reset() {
 	*x = ListLocks{}
-	mi := &file_link_linkpb_link_proto_msgTypes[9]
+	mi := &file_link_linkpb_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +913,7 @@ func (x *ListLocks) String() string {
 func (*ListLocks) ProtoMessage() {}
 
 func (x *ListLocks) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[9]
+	mi := &file_link_linkpb_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +926,7 @@ func (x *ListLocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLocks.ProtoReflect.Descriptor instead.
 func (*ListLocks) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{9}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListLocks) GetPrefix() string {
@@ -931,7 +993,7 @@ type ListSessions struct {
 
 func (x *ListSessions) Reset() {
 	*x = ListSessions{}
-	mi := &file_link_linkpb_link_proto_msgTypes[10]
+	mi := &file_link_linkpb_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1005,7 @@ func (x *ListSessions) String() string {
 func (*ListSessions) ProtoMessage() {}
 
 func (x *ListSessions) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[10]
+	mi := &file_link_linkpb_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1018,7 @@ func (x *ListSessions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessions.ProtoReflect.Descriptor instead.
 func (*ListSessions) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{10}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListSessions) GetAgent() string {
@@ -1002,7 +1064,7 @@ type Down struct {
 
 func (x *Down) Reset() {
 	*x = Down{}
-	mi := &file_link_linkpb_link_proto_msgTypes[11]
+	mi := &file_link_linkpb_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1076,7 @@ func (x *Down) String() string {
 func (*Down) ProtoMessage() {}
 
 func (x *Down) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[11]
+	mi := &file_link_linkpb_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1089,7 @@ func (x *Down) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Down.ProtoReflect.Descriptor instead.
 func (*Down) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{11}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Down) GetFrame() isDown_Frame {
@@ -1110,7 +1172,7 @@ type BeatAnswer struct {
 
 func (x *BeatAnswer) Reset() {
 	*x = BeatAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[12]
+	mi := &file_link_linkpb_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1184,7 @@ func (x *BeatAnswer) String() string {
 func (*BeatAnswer) ProtoMessage() {}
 
 func (x *BeatAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[12]
+	mi := &file_link_linkpb_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1197,7 @@ func (x *BeatAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeatAnswer.ProtoReflect.Descriptor instead.
 func (*BeatAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{12}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BeatAnswer) GetNumber() uint64 {
@@ -1151,14 +1213,17 @@ type Proposed struct {
 	Outcome Proposed_Outcome       `protobuf:"varint,2,opt,name=outcome,proto3,enum=raftlock.link.v1.Proposed_Outcome" json:"outcome,omitempty"`
 	Result  *command.Result        `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
 	// The session is confirmed on this link: beats sent from here on speak for it.
-	Confirmed     bool `protobuf:"varint,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	Confirmed bool `protobuf:"varint,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Of an acquire that waits or found it held: the trace of the acquire that has
+	// the lock, if this leader was told of it. For people.
+	Holder        *Trace `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Proposed) Reset() {
 	*x = Proposed{}
-	mi := &file_link_linkpb_link_proto_msgTypes[13]
+	mi := &file_link_linkpb_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1235,7 @@ func (x *Proposed) String() string {
 func (*Proposed) ProtoMessage() {}
 
 func (x *Proposed) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[13]
+	mi := &file_link_linkpb_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1248,7 @@ func (x *Proposed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proposed.ProtoReflect.Descriptor instead.
 func (*Proposed) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{13}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Proposed) GetId() uint64 {
@@ -1214,6 +1279,13 @@ func (x *Proposed) GetConfirmed() bool {
 	return false
 }
 
+func (x *Proposed) GetHolder() *Trace {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
 // Notice tells of what happened to a session by somebody else's doing. It
 // precedes every later beat's answer.
 type Notice struct {
@@ -1234,7 +1306,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_link_linkpb_link_proto_msgTypes[14]
+	mi := &file_link_linkpb_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1318,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[14]
+	mi := &file_link_linkpb_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1331,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{14}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Notice) GetSession() []byte {
@@ -1386,7 +1458,7 @@ type QueryAnswer struct {
 
 func (x *QueryAnswer) Reset() {
 	*x = QueryAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[15]
+	mi := &file_link_linkpb_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1470,7 @@ func (x *QueryAnswer) String() string {
 func (*QueryAnswer) ProtoMessage() {}
 
 func (x *QueryAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[15]
+	mi := &file_link_linkpb_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1483,7 @@ func (x *QueryAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryAnswer.ProtoReflect.Descriptor instead.
 func (*QueryAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{15}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *QueryAnswer) GetId() uint64 {
@@ -1490,7 +1562,7 @@ type SessionInfo struct {
 
 func (x *SessionInfo) Reset() {
 	*x = SessionInfo{}
-	mi := &file_link_linkpb_link_proto_msgTypes[16]
+	mi := &file_link_linkpb_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1574,7 @@ func (x *SessionInfo) String() string {
 func (*SessionInfo) ProtoMessage() {}
 
 func (x *SessionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[16]
+	mi := &file_link_linkpb_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1587,7 @@ func (x *SessionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionInfo.ProtoReflect.Descriptor instead.
 func (*SessionInfo) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{16}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SessionInfo) GetSession() []byte {
@@ -1554,20 +1626,22 @@ func (x *SessionInfo) GetProcesses() []*command.Process {
 }
 
 type LockInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lock          string                 `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`
-	Holder        *command.Holder        `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"`
-	Revoked       bool                   `protobuf:"varint,3,opt,name=revoked,proto3" json:"revoked,omitempty"`
-	Waiters       uint64                 `protobuf:"varint,4,opt,name=waiters,proto3" json:"waiters,omitempty"`
-	Metadata      []*command.Pair        `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty"`
-	TtlNanos      uint64                 `protobuf:"varint,6,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Lock     string                 `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`
+	Holder   *command.Holder        `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"`
+	Revoked  bool                   `protobuf:"varint,3,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	Waiters  uint64                 `protobuf:"varint,4,opt,name=waiters,proto3" json:"waiters,omitempty"`
+	Metadata []*command.Pair        `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty"`
+	TtlNanos uint64                 `protobuf:"varint,6,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
+	// What is left until D; only of the leader's own reads.
+	LeaseLeftNanos *uint64 `protobuf:"varint,7,opt,name=lease_left_nanos,json=leaseLeftNanos,proto3,oneof" json:"lease_left_nanos,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LockInfo) Reset() {
 	*x = LockInfo{}
-	mi := &file_link_linkpb_link_proto_msgTypes[17]
+	mi := &file_link_linkpb_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1653,7 @@ func (x *LockInfo) String() string {
 func (*LockInfo) ProtoMessage() {}
 
 func (x *LockInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[17]
+	mi := &file_link_linkpb_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1666,7 @@ func (x *LockInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockInfo.ProtoReflect.Descriptor instead.
 func (*LockInfo) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{17}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LockInfo) GetLock() string {
@@ -1637,6 +1711,13 @@ func (x *LockInfo) GetTtlNanos() uint64 {
 	return 0
 }
 
+func (x *LockInfo) GetLeaseLeftNanos() uint64 {
+	if x != nil && x.LeaseLeftNanos != nil {
+		return *x.LeaseLeftNanos
+	}
+	return 0
+}
+
 type Question struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who asks, for the record.
@@ -1653,7 +1734,7 @@ type Question struct {
 
 func (x *Question) Reset() {
 	*x = Question{}
-	mi := &file_link_linkpb_link_proto_msgTypes[18]
+	mi := &file_link_linkpb_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1746,7 @@ func (x *Question) String() string {
 func (*Question) ProtoMessage() {}
 
 func (x *Question) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[18]
+	mi := &file_link_linkpb_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1759,7 @@ func (x *Question) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Question.ProtoReflect.Descriptor instead.
 func (*Question) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{18}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Question) GetFrom() string {
@@ -1754,7 +1835,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_link_linkpb_link_proto_msgTypes[19]
+	mi := &file_link_linkpb_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1847,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[19]
+	mi := &file_link_linkpb_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1860,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{19}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{20}
 }
 
 // Members: who is in your Raft configuration. For people.
@@ -1791,7 +1872,7 @@ type Members struct {
 
 func (x *Members) Reset() {
 	*x = Members{}
-	mi := &file_link_linkpb_link_proto_msgTypes[20]
+	mi := &file_link_linkpb_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1884,7 @@ func (x *Members) String() string {
 func (*Members) ProtoMessage() {}
 
 func (x *Members) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[20]
+	mi := &file_link_linkpb_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1897,7 @@ func (x *Members) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Members.ProtoReflect.Descriptor instead.
 func (*Members) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{20}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{21}
 }
 
 type MembersAnswer struct {
@@ -1828,7 +1909,7 @@ type MembersAnswer struct {
 
 func (x *MembersAnswer) Reset() {
 	*x = MembersAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[21]
+	mi := &file_link_linkpb_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1921,7 @@ func (x *MembersAnswer) String() string {
 func (*MembersAnswer) ProtoMessage() {}
 
 func (x *MembersAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[21]
+	mi := &file_link_linkpb_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +1934,7 @@ func (x *MembersAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersAnswer.ProtoReflect.Descriptor instead.
 func (*MembersAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{21}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MembersAnswer) GetServers() []*RaftServer {
@@ -1874,7 +1955,7 @@ type RaftServer struct {
 
 func (x *RaftServer) Reset() {
 	*x = RaftServer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[22]
+	mi := &file_link_linkpb_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +1967,7 @@ func (x *RaftServer) String() string {
 func (*RaftServer) ProtoMessage() {}
 
 func (x *RaftServer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[22]
+	mi := &file_link_linkpb_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +1980,7 @@ func (x *RaftServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaftServer.ProtoReflect.Descriptor instead.
 func (*RaftServer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{22}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RaftServer) GetServerId() string {
@@ -1941,7 +2022,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[23]
+	mi := &file_link_linkpb_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2034,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[23]
+	mi := &file_link_linkpb_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2047,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{23}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Answer) GetClusterId() string {
@@ -2063,7 +2144,7 @@ type TermAnswer struct {
 
 func (x *TermAnswer) Reset() {
 	*x = TermAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[24]
+	mi := &file_link_linkpb_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2156,7 @@ func (x *TermAnswer) String() string {
 func (*TermAnswer) ProtoMessage() {}
 
 func (x *TermAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[24]
+	mi := &file_link_linkpb_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2169,7 @@ func (x *TermAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermAnswer.ProtoReflect.Descriptor instead.
 func (*TermAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{24}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TermAnswer) GetTerm() uint64 {
@@ -2149,7 +2230,7 @@ type Founding struct {
 
 func (x *Founding) Reset() {
 	*x = Founding{}
-	mi := &file_link_linkpb_link_proto_msgTypes[25]
+	mi := &file_link_linkpb_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2242,7 @@ func (x *Founding) String() string {
 func (*Founding) ProtoMessage() {}
 
 func (x *Founding) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[25]
+	mi := &file_link_linkpb_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2255,7 @@ func (x *Founding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Founding.ProtoReflect.Descriptor instead.
 func (*Founding) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{25}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Founding) GetFounding() isFounding_Founding {
@@ -2261,7 +2342,7 @@ type FoundingList struct {
 
 func (x *FoundingList) Reset() {
 	*x = FoundingList{}
-	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	mi := &file_link_linkpb_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2354,7 @@ func (x *FoundingList) String() string {
 func (*FoundingList) ProtoMessage() {}
 
 func (x *FoundingList) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[26]
+	mi := &file_link_linkpb_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2367,7 @@ func (x *FoundingList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundingList.ProtoReflect.Descriptor instead.
 func (*FoundingList) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{26}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FoundingList) GetClusterId() string {
@@ -2321,7 +2402,7 @@ type FoundingMember struct {
 
 func (x *FoundingMember) Reset() {
 	*x = FoundingMember{}
-	mi := &file_link_linkpb_link_proto_msgTypes[27]
+	mi := &file_link_linkpb_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2414,7 @@ func (x *FoundingMember) String() string {
 func (*FoundingMember) ProtoMessage() {}
 
 func (x *FoundingMember) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[27]
+	mi := &file_link_linkpb_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2427,7 @@ func (x *FoundingMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundingMember.ProtoReflect.Descriptor instead.
 func (*FoundingMember) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{27}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FoundingMember) GetName() string {
@@ -2380,7 +2461,7 @@ type Promise struct {
 
 func (x *Promise) Reset() {
 	*x = Promise{}
-	mi := &file_link_linkpb_link_proto_msgTypes[28]
+	mi := &file_link_linkpb_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2473,7 @@ func (x *Promise) String() string {
 func (*Promise) ProtoMessage() {}
 
 func (x *Promise) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[28]
+	mi := &file_link_linkpb_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2486,7 @@ func (x *Promise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Promise.ProtoReflect.Descriptor instead.
 func (*Promise) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{28}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Promise) GetList() *FoundingList {
@@ -2425,7 +2506,7 @@ type Abandon struct {
 
 func (x *Abandon) Reset() {
 	*x = Abandon{}
-	mi := &file_link_linkpb_link_proto_msgTypes[29]
+	mi := &file_link_linkpb_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2518,7 @@ func (x *Abandon) String() string {
 func (*Abandon) ProtoMessage() {}
 
 func (x *Abandon) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[29]
+	mi := &file_link_linkpb_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2531,7 @@ func (x *Abandon) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abandon.ProtoReflect.Descriptor instead.
 func (*Abandon) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{29}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Abandon) GetClusterId() string {
@@ -2471,7 +2552,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_link_linkpb_link_proto_msgTypes[30]
+	mi := &file_link_linkpb_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2564,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[30]
+	mi := &file_link_linkpb_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2577,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{30}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Start) GetClusterId() string {
@@ -2520,7 +2601,7 @@ type Inquire struct {
 
 func (x *Inquire) Reset() {
 	*x = Inquire{}
-	mi := &file_link_linkpb_link_proto_msgTypes[31]
+	mi := &file_link_linkpb_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2613,7 @@ func (x *Inquire) String() string {
 func (*Inquire) ProtoMessage() {}
 
 func (x *Inquire) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[31]
+	mi := &file_link_linkpb_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2626,7 @@ func (x *Inquire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inquire.ProtoReflect.Descriptor instead.
 func (*Inquire) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{31}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Inquire) GetClusterId() string {
@@ -2577,7 +2658,7 @@ type FoundingAnswer struct {
 
 func (x *FoundingAnswer) Reset() {
 	*x = FoundingAnswer{}
-	mi := &file_link_linkpb_link_proto_msgTypes[32]
+	mi := &file_link_linkpb_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2670,7 @@ func (x *FoundingAnswer) String() string {
 func (*FoundingAnswer) ProtoMessage() {}
 
 func (x *FoundingAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_link_linkpb_link_proto_msgTypes[32]
+	mi := &file_link_linkpb_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2683,7 @@ func (x *FoundingAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundingAnswer.ProtoReflect.Descriptor instead.
 func (*FoundingAnswer) Descriptor() ([]byte, []int) {
-	return file_link_linkpb_link_proto_rawDescGZIP(), []int{32}
+	return file_link_linkpb_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FoundingAnswer) GetOk() bool {
@@ -2680,10 +2761,16 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x05frame\"6\n" +
 	"\x04Beat\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
-	"\x06except\x18\x02 \x03(\fR\x06except\"Q\n" +
+	"\x06except\x18\x02 \x03(\fR\x06except\"\x80\x01\n" +
 	"\aPropose\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x126\n" +
-	"\acommand\x18\x02 \x01(\v2\x1c.raftlock.command.v1.CommandR\acommand\"\xd6\x01\n" +
+	"\acommand\x18\x02 \x01(\v2\x1c.raftlock.command.v1.CommandR\acommand\x12-\n" +
+	"\x05trace\x18\x03 \x01(\v2\x17.raftlock.link.v1.TraceR\x05trace\"I\n" +
+	"\x05Trace\x12 \n" +
+	"\vtraceparent\x18\x01 \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\x02 \x01(\tR\n" +
+	"tracestate\"\xd6\x01\n" +
 	"\x05Query\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12-\n" +
@@ -2714,12 +2801,13 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x05frame\"$\n" +
 	"\n" +
 	"BeatAnswer\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\"\x91\x02\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"\xc2\x02\n" +
 	"\bProposed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12<\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\".raftlock.link.v1.Proposed.OutcomeR\aoutcome\x123\n" +
 	"\x06result\x18\x03 \x01(\v2\x1b.raftlock.command.v1.ResultR\x06result\x12\x1c\n" +
-	"\tconfirmed\x18\x04 \x01(\bR\tconfirmed\"d\n" +
+	"\tconfirmed\x18\x04 \x01(\bR\tconfirmed\x12/\n" +
+	"\x06holder\x18\x05 \x01(\v2\x17.raftlock.link.v1.TraceR\x06holder\"d\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x16\n" +
@@ -2753,14 +2841,16 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"attachment\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\"\n" +
 	"\rlease_on_exit\x18\x04 \x01(\bR\vleaseOnExit\x12:\n" +
-	"\tprocesses\x18\x05 \x03(\v2\x1c.raftlock.command.v1.ProcessR\tprocesses\"\xdb\x01\n" +
+	"\tprocesses\x18\x05 \x03(\v2\x1c.raftlock.command.v1.ProcessR\tprocesses\"\x9f\x02\n" +
 	"\bLockInfo\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\x123\n" +
 	"\x06holder\x18\x02 \x01(\v2\x1b.raftlock.command.v1.HolderR\x06holder\x12\x18\n" +
 	"\arevoked\x18\x03 \x01(\bR\arevoked\x12\x18\n" +
 	"\awaiters\x18\x04 \x01(\x04R\awaiters\x125\n" +
 	"\bmetadata\x18\x05 \x03(\v2\x19.raftlock.command.v1.PairR\bmetadata\x12\x1b\n" +
-	"\tttl_nanos\x18\x06 \x01(\x04R\bttlNanos\"\xc9\x01\n" +
+	"\tttl_nanos\x18\x06 \x01(\x04R\bttlNanos\x12-\n" +
+	"\x10lease_left_nanos\x18\a \x01(\x04H\x00R\x0eleaseLeftNanos\x88\x01\x01B\x13\n" +
+	"\x11_lease_left_nanos\"\xc9\x01\n" +
 	"\bQuestion\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12,\n" +
 	"\x04term\x18\x02 \x01(\v2\x16.raftlock.link.v1.TermH\x00R\x04term\x128\n" +
@@ -2852,7 +2942,7 @@ func file_link_linkpb_link_proto_rawDescGZIP() []byte {
 }
 
 var file_link_linkpb_link_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_link_linkpb_link_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_link_linkpb_link_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_link_linkpb_link_proto_goTypes = []any{
 	(Welcome_Refusal)(0),         // 0: raftlock.link.v1.Welcome.Refusal
 	(Proposed_Outcome)(0),        // 1: raftlock.link.v1.Proposed.Outcome
@@ -2864,90 +2954,93 @@ var file_link_linkpb_link_proto_goTypes = []any{
 	(*Up)(nil),                   // 7: raftlock.link.v1.Up
 	(*Beat)(nil),                 // 8: raftlock.link.v1.Beat
 	(*Propose)(nil),              // 9: raftlock.link.v1.Propose
-	(*Query)(nil),                // 10: raftlock.link.v1.Query
-	(*GetLock)(nil),              // 11: raftlock.link.v1.GetLock
-	(*ListLocks)(nil),            // 12: raftlock.link.v1.ListLocks
-	(*ListSessions)(nil),         // 13: raftlock.link.v1.ListSessions
-	(*Down)(nil),                 // 14: raftlock.link.v1.Down
-	(*BeatAnswer)(nil),           // 15: raftlock.link.v1.BeatAnswer
-	(*Proposed)(nil),             // 16: raftlock.link.v1.Proposed
-	(*Notice)(nil),               // 17: raftlock.link.v1.Notice
-	(*QueryAnswer)(nil),          // 18: raftlock.link.v1.QueryAnswer
-	(*SessionInfo)(nil),          // 19: raftlock.link.v1.SessionInfo
-	(*LockInfo)(nil),             // 20: raftlock.link.v1.LockInfo
-	(*Question)(nil),             // 21: raftlock.link.v1.Question
-	(*Term)(nil),                 // 22: raftlock.link.v1.Term
-	(*Members)(nil),              // 23: raftlock.link.v1.Members
-	(*MembersAnswer)(nil),        // 24: raftlock.link.v1.MembersAnswer
-	(*RaftServer)(nil),           // 25: raftlock.link.v1.RaftServer
-	(*Answer)(nil),               // 26: raftlock.link.v1.Answer
-	(*TermAnswer)(nil),           // 27: raftlock.link.v1.TermAnswer
-	(*Founding)(nil),             // 28: raftlock.link.v1.Founding
-	(*FoundingList)(nil),         // 29: raftlock.link.v1.FoundingList
-	(*FoundingMember)(nil),       // 30: raftlock.link.v1.FoundingMember
-	(*Promise)(nil),              // 31: raftlock.link.v1.Promise
-	(*Abandon)(nil),              // 32: raftlock.link.v1.Abandon
-	(*Start)(nil),                // 33: raftlock.link.v1.Start
-	(*Inquire)(nil),              // 34: raftlock.link.v1.Inquire
-	(*FoundingAnswer)(nil),       // 35: raftlock.link.v1.FoundingAnswer
-	(*command.Command)(nil),      // 36: raftlock.command.v1.Command
-	(*command.Pair)(nil),         // 37: raftlock.command.v1.Pair
-	(*command.Result)(nil),       // 38: raftlock.command.v1.Result
-	(*command.Standing)(nil),     // 39: raftlock.command.v1.Standing
-	(command.EndReason)(0),       // 40: raftlock.command.v1.EndReason
-	(*command.Process)(nil),      // 41: raftlock.command.v1.Process
-	(*command.Holder)(nil),       // 42: raftlock.command.v1.Holder
+	(*Trace)(nil),                // 10: raftlock.link.v1.Trace
+	(*Query)(nil),                // 11: raftlock.link.v1.Query
+	(*GetLock)(nil),              // 12: raftlock.link.v1.GetLock
+	(*ListLocks)(nil),            // 13: raftlock.link.v1.ListLocks
+	(*ListSessions)(nil),         // 14: raftlock.link.v1.ListSessions
+	(*Down)(nil),                 // 15: raftlock.link.v1.Down
+	(*BeatAnswer)(nil),           // 16: raftlock.link.v1.BeatAnswer
+	(*Proposed)(nil),             // 17: raftlock.link.v1.Proposed
+	(*Notice)(nil),               // 18: raftlock.link.v1.Notice
+	(*QueryAnswer)(nil),          // 19: raftlock.link.v1.QueryAnswer
+	(*SessionInfo)(nil),          // 20: raftlock.link.v1.SessionInfo
+	(*LockInfo)(nil),             // 21: raftlock.link.v1.LockInfo
+	(*Question)(nil),             // 22: raftlock.link.v1.Question
+	(*Term)(nil),                 // 23: raftlock.link.v1.Term
+	(*Members)(nil),              // 24: raftlock.link.v1.Members
+	(*MembersAnswer)(nil),        // 25: raftlock.link.v1.MembersAnswer
+	(*RaftServer)(nil),           // 26: raftlock.link.v1.RaftServer
+	(*Answer)(nil),               // 27: raftlock.link.v1.Answer
+	(*TermAnswer)(nil),           // 28: raftlock.link.v1.TermAnswer
+	(*Founding)(nil),             // 29: raftlock.link.v1.Founding
+	(*FoundingList)(nil),         // 30: raftlock.link.v1.FoundingList
+	(*FoundingMember)(nil),       // 31: raftlock.link.v1.FoundingMember
+	(*Promise)(nil),              // 32: raftlock.link.v1.Promise
+	(*Abandon)(nil),              // 33: raftlock.link.v1.Abandon
+	(*Start)(nil),                // 34: raftlock.link.v1.Start
+	(*Inquire)(nil),              // 35: raftlock.link.v1.Inquire
+	(*FoundingAnswer)(nil),       // 36: raftlock.link.v1.FoundingAnswer
+	(*command.Command)(nil),      // 37: raftlock.command.v1.Command
+	(*command.Pair)(nil),         // 38: raftlock.command.v1.Pair
+	(*command.Result)(nil),       // 39: raftlock.command.v1.Result
+	(*command.Standing)(nil),     // 40: raftlock.command.v1.Standing
+	(command.EndReason)(0),       // 41: raftlock.command.v1.EndReason
+	(*command.Process)(nil),      // 42: raftlock.command.v1.Process
+	(*command.Holder)(nil),       // 43: raftlock.command.v1.Holder
 }
 var file_link_linkpb_link_proto_depIdxs = []int32{
 	5,  // 0: raftlock.link.v1.UpBatch.hello:type_name -> raftlock.link.v1.Hello
 	7,  // 1: raftlock.link.v1.UpBatch.frames:type_name -> raftlock.link.v1.Up
 	6,  // 2: raftlock.link.v1.DownBatch.welcome:type_name -> raftlock.link.v1.Welcome
-	14, // 3: raftlock.link.v1.DownBatch.frames:type_name -> raftlock.link.v1.Down
+	15, // 3: raftlock.link.v1.DownBatch.frames:type_name -> raftlock.link.v1.Down
 	0,  // 4: raftlock.link.v1.Welcome.refusal:type_name -> raftlock.link.v1.Welcome.Refusal
 	8,  // 5: raftlock.link.v1.Up.beat:type_name -> raftlock.link.v1.Beat
 	9,  // 6: raftlock.link.v1.Up.propose:type_name -> raftlock.link.v1.Propose
-	10, // 7: raftlock.link.v1.Up.query:type_name -> raftlock.link.v1.Query
-	36, // 8: raftlock.link.v1.Propose.command:type_name -> raftlock.command.v1.Command
-	11, // 9: raftlock.link.v1.Query.get:type_name -> raftlock.link.v1.GetLock
-	12, // 10: raftlock.link.v1.Query.list:type_name -> raftlock.link.v1.ListLocks
-	13, // 11: raftlock.link.v1.Query.sessions:type_name -> raftlock.link.v1.ListSessions
-	37, // 12: raftlock.link.v1.ListLocks.metadata:type_name -> raftlock.command.v1.Pair
-	15, // 13: raftlock.link.v1.Down.beat:type_name -> raftlock.link.v1.BeatAnswer
-	16, // 14: raftlock.link.v1.Down.proposed:type_name -> raftlock.link.v1.Proposed
-	17, // 15: raftlock.link.v1.Down.notice:type_name -> raftlock.link.v1.Notice
-	18, // 16: raftlock.link.v1.Down.query:type_name -> raftlock.link.v1.QueryAnswer
-	1,  // 17: raftlock.link.v1.Proposed.outcome:type_name -> raftlock.link.v1.Proposed.Outcome
-	38, // 18: raftlock.link.v1.Proposed.result:type_name -> raftlock.command.v1.Result
-	39, // 19: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
-	40, // 20: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
-	20, // 21: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
-	19, // 22: raftlock.link.v1.QueryAnswer.sessions:type_name -> raftlock.link.v1.SessionInfo
-	41, // 23: raftlock.link.v1.SessionInfo.processes:type_name -> raftlock.command.v1.Process
-	42, // 24: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
-	37, // 25: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
-	22, // 26: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
-	28, // 27: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
-	23, // 28: raftlock.link.v1.Question.members:type_name -> raftlock.link.v1.Members
-	25, // 29: raftlock.link.v1.MembersAnswer.servers:type_name -> raftlock.link.v1.RaftServer
-	27, // 30: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
-	35, // 31: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
-	24, // 32: raftlock.link.v1.Answer.members:type_name -> raftlock.link.v1.MembersAnswer
-	31, // 33: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
-	32, // 34: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
-	33, // 35: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
-	34, // 36: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
-	30, // 37: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
-	29, // 38: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
-	2,  // 39: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
-	3,  // 40: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
-	21, // 41: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
-	4,  // 42: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
-	26, // 43: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
-	42, // [42:44] is the sub-list for method output_type
-	40, // [40:42] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	11, // 7: raftlock.link.v1.Up.query:type_name -> raftlock.link.v1.Query
+	37, // 8: raftlock.link.v1.Propose.command:type_name -> raftlock.command.v1.Command
+	10, // 9: raftlock.link.v1.Propose.trace:type_name -> raftlock.link.v1.Trace
+	12, // 10: raftlock.link.v1.Query.get:type_name -> raftlock.link.v1.GetLock
+	13, // 11: raftlock.link.v1.Query.list:type_name -> raftlock.link.v1.ListLocks
+	14, // 12: raftlock.link.v1.Query.sessions:type_name -> raftlock.link.v1.ListSessions
+	38, // 13: raftlock.link.v1.ListLocks.metadata:type_name -> raftlock.command.v1.Pair
+	16, // 14: raftlock.link.v1.Down.beat:type_name -> raftlock.link.v1.BeatAnswer
+	17, // 15: raftlock.link.v1.Down.proposed:type_name -> raftlock.link.v1.Proposed
+	18, // 16: raftlock.link.v1.Down.notice:type_name -> raftlock.link.v1.Notice
+	19, // 17: raftlock.link.v1.Down.query:type_name -> raftlock.link.v1.QueryAnswer
+	1,  // 18: raftlock.link.v1.Proposed.outcome:type_name -> raftlock.link.v1.Proposed.Outcome
+	39, // 19: raftlock.link.v1.Proposed.result:type_name -> raftlock.command.v1.Result
+	10, // 20: raftlock.link.v1.Proposed.holder:type_name -> raftlock.link.v1.Trace
+	40, // 21: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
+	41, // 22: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
+	21, // 23: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
+	20, // 24: raftlock.link.v1.QueryAnswer.sessions:type_name -> raftlock.link.v1.SessionInfo
+	42, // 25: raftlock.link.v1.SessionInfo.processes:type_name -> raftlock.command.v1.Process
+	43, // 26: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
+	38, // 27: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
+	23, // 28: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
+	29, // 29: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
+	24, // 30: raftlock.link.v1.Question.members:type_name -> raftlock.link.v1.Members
+	26, // 31: raftlock.link.v1.MembersAnswer.servers:type_name -> raftlock.link.v1.RaftServer
+	28, // 32: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
+	36, // 33: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
+	25, // 34: raftlock.link.v1.Answer.members:type_name -> raftlock.link.v1.MembersAnswer
+	32, // 35: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
+	33, // 36: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
+	34, // 37: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
+	35, // 38: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
+	31, // 39: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
+	30, // 40: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
+	2,  // 41: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
+	3,  // 42: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
+	22, // 43: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
+	4,  // 44: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
+	27, // 45: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
+	44, // [44:46] is the sub-list for method output_type
+	42, // [42:44] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_link_linkpb_link_proto_init() }
@@ -2960,35 +3053,36 @@ func file_link_linkpb_link_proto_init() {
 		(*Up_Propose)(nil),
 		(*Up_Query)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[7].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[8].OneofWrappers = []any{
 		(*Query_Get)(nil),
 		(*Query_List)(nil),
 		(*Query_Sessions)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[11].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[12].OneofWrappers = []any{
 		(*Down_Beat)(nil),
 		(*Down_Proposed)(nil),
 		(*Down_Notice)(nil),
 		(*Down_Query)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[14].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[15].OneofWrappers = []any{
 		(*Notice_Standing)(nil),
 		(*Notice_Ended)(nil),
 		(*Notice_Moved)(nil),
 		(*Notice_Ending)(nil),
 		(*Notice_Stirred)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[18].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[18].OneofWrappers = []any{}
+	file_link_linkpb_link_proto_msgTypes[19].OneofWrappers = []any{
 		(*Question_Term)(nil),
 		(*Question_Founding)(nil),
 		(*Question_Members)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[23].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[24].OneofWrappers = []any{
 		(*Answer_Term)(nil),
 		(*Answer_Founding)(nil),
 		(*Answer_Members)(nil),
 	}
-	file_link_linkpb_link_proto_msgTypes[25].OneofWrappers = []any{
+	file_link_linkpb_link_proto_msgTypes[26].OneofWrappers = []any{
 		(*Founding_Promise)(nil),
 		(*Founding_Abandon)(nil),
 		(*Founding_Start)(nil),
@@ -3000,7 +3094,7 @@ func file_link_linkpb_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_link_linkpb_link_proto_rawDesc), len(file_link_linkpb_link_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,37 +26,52 @@ var File_api_raftlock_v1_raftlock_proto protoreflect.FileDescriptor
 
 const file_api_raftlock_v1_raftlock_proto_rawDesc = "" +
 	"\n" +
-	"\x1eapi/raftlock/v1/raftlock.proto\x12\vraftlock.v1\x1a\x1aapi/raftlock/v1/read.proto\x1a\x1dapi/raftlock/v1/session.proto2\x8e\x02\n" +
+	"\x1eapi/raftlock/v1/raftlock.proto\x12\vraftlock.v1\x1a\x1bapi/raftlock/v1/plain.proto\x1a\x1aapi/raftlock/v1/read.proto\x1a\x1dapi/raftlock/v1/session.proto2\xda\x03\n" +
 	"\bRaftLock\x12H\n" +
 	"\aSession\x12\x1b.raftlock.v1.SessionRequest\x1a\x1c.raftlock.v1.SessionResponse(\x010\x01\x128\n" +
 	"\x03Get\x12\x17.raftlock.v1.GetRequest\x1a\x18.raftlock.v1.GetResponse\x12;\n" +
 	"\x04List\x12\x18.raftlock.v1.ListRequest\x1a\x19.raftlock.v1.ListResponse\x12A\n" +
-	"\x06Status\x12\x1a.raftlock.v1.StatusRequest\x1a\x1b.raftlock.v1.StatusResponseB9Z7github.com/raftlock/raftlock/api/raftlock/v1;raftlockv1b\x06proto3"
+	"\x06Status\x12\x1a.raftlock.v1.StatusRequest\x1a\x1b.raftlock.v1.StatusResponse\x12D\n" +
+	"\aAcquire\x12\x1b.raftlock.v1.AcquireRequest\x1a\x1c.raftlock.v1.AcquireResponse\x12>\n" +
+	"\x05Renew\x12\x19.raftlock.v1.RenewRequest\x1a\x1a.raftlock.v1.RenewResponse\x12D\n" +
+	"\aRelease\x12\x1b.raftlock.v1.ReleaseRequest\x1a\x1c.raftlock.v1.ReleaseResponseB9Z7github.com/raftlock/raftlock/api/raftlock/v1;raftlockv1b\x06proto3"
 
 var file_api_raftlock_v1_raftlock_proto_goTypes = []any{
 	(*SessionRequest)(nil),  // 0: raftlock.v1.SessionRequest
 	(*GetRequest)(nil),      // 1: raftlock.v1.GetRequest
 	(*ListRequest)(nil),     // 2: raftlock.v1.ListRequest
 	(*StatusRequest)(nil),   // 3: raftlock.v1.StatusRequest
-	(*SessionResponse)(nil), // 4: raftlock.v1.SessionResponse
-	(*GetResponse)(nil),     // 5: raftlock.v1.GetResponse
-	(*ListResponse)(nil),    // 6: raftlock.v1.ListResponse
-	(*StatusResponse)(nil),  // 7: raftlock.v1.StatusResponse
+	(*AcquireRequest)(nil),  // 4: raftlock.v1.AcquireRequest
+	(*RenewRequest)(nil),    // 5: raftlock.v1.RenewRequest
+	(*ReleaseRequest)(nil),  // 6: raftlock.v1.ReleaseRequest
+	(*SessionResponse)(nil), // 7: raftlock.v1.SessionResponse
+	(*GetResponse)(nil),     // 8: raftlock.v1.GetResponse
+	(*ListResponse)(nil),    // 9: raftlock.v1.ListResponse
+	(*StatusResponse)(nil),  // 10: raftlock.v1.StatusResponse
+	(*AcquireResponse)(nil), // 11: raftlock.v1.AcquireResponse
+	(*RenewResponse)(nil),   // 12: raftlock.v1.RenewResponse
+	(*ReleaseResponse)(nil), // 13: raftlock.v1.ReleaseResponse
 }
 var file_api_raftlock_v1_raftlock_proto_depIdxs = []int32{
-	0, // 0: raftlock.v1.RaftLock.Session:input_type -> raftlock.v1.SessionRequest
-	1, // 1: raftlock.v1.RaftLock.Get:input_type -> raftlock.v1.GetRequest
-	2, // 2: raftlock.v1.RaftLock.List:input_type -> raftlock.v1.ListRequest
-	3, // 3: raftlock.v1.RaftLock.Status:input_type -> raftlock.v1.StatusRequest
-	4, // 4: raftlock.v1.RaftLock.Session:output_type -> raftlock.v1.SessionResponse
-	5, // 5: raftlock.v1.RaftLock.Get:output_type -> raftlock.v1.GetResponse
-	6, // 6: raftlock.v1.RaftLock.List:output_type -> raftlock.v1.ListResponse
-	7, // 7: raftlock.v1.RaftLock.Status:output_type -> raftlock.v1.StatusResponse
-	4, // [4:8] is the sub-list for method output_type
-	0, // [0:4] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0,  // 0: raftlock.v1.RaftLock.Session:input_type -> raftlock.v1.SessionRequest
+	1,  // 1: raftlock.v1.RaftLock.Get:input_type -> raftlock.v1.GetRequest
+	2,  // 2: raftlock.v1.RaftLock.List:input_type -> raftlock.v1.ListRequest
+	3,  // 3: raftlock.v1.RaftLock.Status:input_type -> raftlock.v1.StatusRequest
+	4,  // 4: raftlock.v1.RaftLock.Acquire:input_type -> raftlock.v1.AcquireRequest
+	5,  // 5: raftlock.v1.RaftLock.Renew:input_type -> raftlock.v1.RenewRequest
+	6,  // 6: raftlock.v1.RaftLock.Release:input_type -> raftlock.v1.ReleaseRequest
+	7,  // 7: raftlock.v1.RaftLock.Session:output_type -> raftlock.v1.SessionResponse
+	8,  // 8: raftlock.v1.RaftLock.Get:output_type -> raftlock.v1.GetResponse
+	9,  // 9: raftlock.v1.RaftLock.List:output_type -> raftlock.v1.ListResponse
+	10, // 10: raftlock.v1.RaftLock.Status:output_type -> raftlock.v1.StatusResponse
+	11, // 11: raftlock.v1.RaftLock.Acquire:output_type -> raftlock.v1.AcquireResponse
+	12, // 12: raftlock.v1.RaftLock.Renew:output_type -> raftlock.v1.RenewResponse
+	13, // 13: raftlock.v1.RaftLock.Release:output_type -> raftlock.v1.ReleaseResponse
+	7,  // [7:14] is the sub-list for method output_type
+	0,  // [0:7] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_api_raftlock_v1_raftlock_proto_init() }
@@ -64,6 +79,7 @@ func file_api_raftlock_v1_raftlock_proto_init() {
 	if File_api_raftlock_v1_raftlock_proto != nil {
 		return
 	}
+	file_api_raftlock_v1_plain_proto_init()
 	file_api_raftlock_v1_read_proto_init()
 	file_api_raftlock_v1_session_proto_init()
 	type x struct{}

@@ -25,6 +25,9 @@ const (
 	RaftLock_Get_FullMethodName     = "/raftlock.v1.RaftLock/Get"
 	RaftLock_List_FullMethodName    = "/raftlock.v1.RaftLock/List"
 	RaftLock_Status_FullMethodName  = "/raftlock.v1.RaftLock/Status"
+	RaftLock_Acquire_FullMethodName = "/raftlock.v1.RaftLock/Acquire"
+	RaftLock_Renew_FullMethodName   = "/raftlock.v1.RaftLock/Renew"
+	RaftLock_Release_FullMethodName = "/raftlock.v1.RaftLock/Release"
 )
 
 // RaftLockClient is the client API for RaftLock service.
@@ -40,6 +43,13 @@ type RaftLockClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
+	// Acquire, Renew and Release are plain requests, without a session. Repeating
+	// one is always safe. Acquire blocks for as long as its wait; a caller that
+	// hangs up cancels it. Refused with HELD, NOT_HELD, NOT_OWNER, STALE_TOKEN,
+	// INVALID, LIMIT, RATE_LIMITED, QUEUE_FULL, NO_LEADER, NO_QUORUM.
+	Acquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (*AcquireResponse, error)
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
 }
 
 type raftLockClient struct {
@@ -93,6 +103,36 @@ func (c *raftLockClient) Status(ctx context.Context, in *StatusRequest, opts ...
 	return out, nil
 }
 
+func (c *raftLockClient) Acquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (*AcquireResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcquireResponse)
+	err := c.cc.Invoke(ctx, RaftLock_Acquire_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *raftLockClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewResponse)
+	err := c.cc.Invoke(ctx, RaftLock_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *raftLockClient) Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseResponse)
+	err := c.cc.Invoke(ctx, RaftLock_Release_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RaftLockServer is the server API for RaftLock service.
 // All implementations must embed UnimplementedRaftLockServer
 // for forward compatibility.
@@ -106,6 +146,13 @@ type RaftLockServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
+	// Acquire, Renew and Release are plain requests, without a session. Repeating
+	// one is always safe. Acquire blocks for as long as its wait; a caller that
+	// hangs up cancels it. Refused with HELD, NOT_HELD, NOT_OWNER, STALE_TOKEN,
+	// INVALID, LIMIT, RATE_LIMITED, QUEUE_FULL, NO_LEADER, NO_QUORUM.
+	Acquire(context.Context, *AcquireRequest) (*AcquireResponse, error)
+	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	mustEmbedUnimplementedRaftLockServer()
 }
 
@@ -127,6 +174,15 @@ func (UnimplementedRaftLockServer) List(context.Context, *ListRequest) (*ListRes
 }
 func (UnimplementedRaftLockServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedRaftLockServer) Acquire(context.Context, *AcquireRequest) (*AcquireResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Acquire not implemented")
+}
+func (UnimplementedRaftLockServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedRaftLockServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
 }
 func (UnimplementedRaftLockServer) mustEmbedUnimplementedRaftLockServer() {}
 func (UnimplementedRaftLockServer) testEmbeddedByValue()                  {}
@@ -210,6 +266,60 @@ func _RaftLock_Status_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RaftLock_Acquire_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcquireRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RaftLockServer).Acquire(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RaftLock_Acquire_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RaftLockServer).Acquire(ctx, req.(*AcquireRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RaftLock_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RaftLockServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RaftLock_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RaftLockServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RaftLock_Release_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RaftLockServer).Release(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RaftLock_Release_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RaftLockServer).Release(ctx, req.(*ReleaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RaftLock_ServiceDesc is the grpc.ServiceDesc for RaftLock service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -228,6 +338,18 @@ var RaftLock_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _RaftLock_Status_Handler,
+		},
+		{
+			MethodName: "Acquire",
+			Handler:    _RaftLock_Acquire_Handler,
+		},
+		{
+			MethodName: "Renew",
+			Handler:    _RaftLock_Renew_Handler,
+		},
+		{
+			MethodName: "Release",
+			Handler:    _RaftLock_Release_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

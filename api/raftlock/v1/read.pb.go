@@ -206,9 +206,12 @@ type LockInfo struct {
 	Revoked  bool              `protobuf:"varint,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	Metadata map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The TTL of the holder's session.
-	TtlNanos      uint64 `protobuf:"varint,7,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TtlNanos uint64 `protobuf:"varint,7,opt,name=ttl_nanos,json=ttlNanos,proto3" json:"ttl_nanos,omitempty"`
+	// What is left of the lease of the holder's session on the leader's clock, if
+	// nothing renews it. Absent in stale reads: nobody but the leader knows.
+	LeaseLeftNanos *uint64 `protobuf:"varint,8,opt,name=lease_left_nanos,json=leaseLeftNanos,proto3,oneof" json:"lease_left_nanos,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LockInfo) Reset() {
@@ -286,6 +289,13 @@ func (x *LockInfo) GetMetadata() map[string]string {
 func (x *LockInfo) GetTtlNanos() uint64 {
 	if x != nil {
 		return x.TtlNanos
+	}
+	return 0
+}
+
+func (x *LockInfo) GetLeaseLeftNanos() uint64 {
+	if x != nil && x.LeaseLeftNanos != nil {
+		return *x.LeaseLeftNanos
 	}
 	return 0
 }
@@ -834,7 +844,7 @@ const file_api_raftlock_v1_read_proto_rawDesc = "" +
 	"\vGetResponse\x12)\n" +
 	"\x04lock\x18\x01 \x01(\v2\x15.raftlock.v1.LockInfoR\x04lock\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"\xae\x02\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\xf2\x02\n" +
 	"\bLockInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x12+\n" +
@@ -842,10 +852,12 @@ const file_api_raftlock_v1_read_proto_rawDesc = "" +
 	"\awaiters\x18\x04 \x01(\x04R\awaiters\x12\x18\n" +
 	"\arevoked\x18\x05 \x01(\bR\arevoked\x12?\n" +
 	"\bmetadata\x18\x06 \x03(\v2#.raftlock.v1.LockInfo.MetadataEntryR\bmetadata\x12\x1b\n" +
-	"\tttl_nanos\x18\a \x01(\x04R\bttlNanos\x1a;\n" +
+	"\tttl_nanos\x18\a \x01(\x04R\bttlNanos\x12-\n" +
+	"\x10lease_left_nanos\x18\b \x01(\x04H\x00R\x0eleaseLeftNanos\x88\x01\x01\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"d\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x13\n" +
+	"\x11_lease_left_nanos\"d\n" +
 	"\x06Holder\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
@@ -957,6 +969,7 @@ func file_api_raftlock_v1_read_proto_init() {
 		return
 	}
 	file_api_raftlock_v1_session_proto_init()
+	file_api_raftlock_v1_read_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

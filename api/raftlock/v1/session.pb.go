@@ -188,7 +188,7 @@ func (x Standing_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Standing_State.Descriptor instead.
 func (Standing_State) EnumDescriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{17, 0}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type SessionRequest struct {
@@ -208,7 +208,10 @@ type SessionRequest struct {
 	//	*SessionRequest_Reconcile
 	//	*SessionRequest_End
 	//	*SessionRequest_Join
-	Request       isSessionRequest_Request `protobuf_oneof:"request"`
+	Request isSessionRequest_Request `protobuf_oneof:"request"`
+	// The span this request is made in, of requests with a sequence. May be left
+	// out; one that cannot be read is ignored.
+	Trace         *Trace `protobuf:"bytes,13,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -354,6 +357,13 @@ func (x *SessionRequest) GetJoin() *Join {
 	return nil
 }
 
+func (x *SessionRequest) GetTrace() *Trace {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
 type isSessionRequest_Request interface {
 	isSessionRequest_Request()
 }
@@ -418,6 +428,60 @@ func (*SessionRequest_End) isSessionRequest_Request() {}
 
 func (*SessionRequest_Join) isSessionRequest_Request() {}
 
+// Trace is a W3C trace context (https://www.w3.org/TR/trace-context/), as in
+// the header fields of these names.
+type Trace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Traceparent   string                 `protobuf:"bytes,1,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate    string                 `protobuf:"bytes,2,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trace) Reset() {
+	*x = Trace{}
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trace) ProtoMessage() {}
+
+func (x *Trace) ProtoReflect() protoreflect.Message {
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trace.ProtoReflect.Descriptor instead.
+func (*Trace) Descriptor() ([]byte, []int) {
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Trace) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *Trace) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
+}
+
 type Open struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 16 random bytes.
@@ -435,7 +499,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[1]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +511,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[1]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +524,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{1}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Open) GetSession() []byte {
@@ -520,7 +584,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[2]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +596,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[2]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +609,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{2}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Resume) GetSession() []byte {
@@ -605,7 +669,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +681,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[3]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +694,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{3}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Join) GetSession() []byte {
@@ -666,7 +730,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +742,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[4]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +755,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Beat) GetClockNanos() uint64 {
@@ -714,7 +778,7 @@ type Acquire struct {
 
 func (x *Acquire) Reset() {
 	*x = Acquire{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +790,7 @@ func (x *Acquire) String() string {
 func (*Acquire) ProtoMessage() {}
 
 func (x *Acquire) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[5]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +803,7 @@ func (x *Acquire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acquire.ProtoReflect.Descriptor instead.
 func (*Acquire) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Acquire) GetSeq() uint64 {
@@ -787,7 +851,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +863,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[6]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +876,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Cancel) GetTarget() uint64 {
@@ -836,7 +900,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +912,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[7]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +925,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Release) GetSeq() uint64 {
@@ -903,7 +967,7 @@ type SetTTL struct {
 
 func (x *SetTTL) Reset() {
 	*x = SetTTL{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +979,7 @@ func (x *SetTTL) String() string {
 func (*SetTTL) ProtoMessage() {}
 
 func (x *SetTTL) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[8]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +992,7 @@ func (x *SetTTL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTTL.ProtoReflect.Descriptor instead.
 func (*SetTTL) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SetTTL) GetSeq() uint64 {
@@ -957,7 +1021,7 @@ type Reconcile struct {
 
 func (x *Reconcile) Reset() {
 	*x = Reconcile{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1033,7 @@ func (x *Reconcile) String() string {
 func (*Reconcile) ProtoMessage() {}
 
 func (x *Reconcile) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[9]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1046,7 @@ func (x *Reconcile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconcile.ProtoReflect.Descriptor instead.
 func (*Reconcile) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Reconcile) GetNext() uint64 {
@@ -1012,7 +1076,7 @@ type Belief struct {
 
 func (x *Belief) Reset() {
 	*x = Belief{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1088,7 @@ func (x *Belief) String() string {
 func (*Belief) ProtoMessage() {}
 
 func (x *Belief) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[10]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1101,7 @@ func (x *Belief) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Belief.ProtoReflect.Descriptor instead.
 func (*Belief) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Belief) GetSeq() uint64 {
@@ -1070,7 +1134,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1146,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[11]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1159,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 type SessionResponse struct {
@@ -1116,7 +1180,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1192,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[12]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1205,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SessionResponse) GetResponse() isSessionResponse_Response {
@@ -1274,7 +1338,7 @@ type Reach struct {
 
 func (x *Reach) Reset() {
 	*x = Reach{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1350,7 @@ func (x *Reach) String() string {
 func (*Reach) ProtoMessage() {}
 
 func (x *Reach) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[13]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1363,7 @@ func (x *Reach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reach.ProtoReflect.Descriptor instead.
 func (*Reach) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Reach) GetReason() Reason {
@@ -1328,7 +1392,7 @@ type Attached struct {
 
 func (x *Attached) Reset() {
 	*x = Attached{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1404,7 @@ func (x *Attached) String() string {
 func (*Attached) ProtoMessage() {}
 
 func (x *Attached) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[14]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1417,7 @@ func (x *Attached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attached.ProtoReflect.Descriptor instead.
 func (*Attached) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Attached) GetSeq() uint64 {
@@ -1422,7 +1486,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1498,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[15]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1511,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Answer) GetSeq() uint64 {
@@ -1502,7 +1566,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1578,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[16]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1591,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Update) GetStanding() *Standing {
@@ -1556,7 +1620,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1632,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[17]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1645,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Standing) GetSeq() uint64 {
@@ -1651,7 +1715,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1727,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[18]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1740,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Lease) GetDeadlineNanos() uint64 {
@@ -1706,7 +1770,7 @@ type Reconciled struct {
 
 func (x *Reconciled) Reset() {
 	*x = Reconciled{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[19]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1782,7 @@ func (x *Reconciled) String() string {
 func (*Reconciled) ProtoMessage() {}
 
 func (x *Reconciled) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[19]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1795,7 @@ func (x *Reconciled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconciled.ProtoReflect.Descriptor instead.
 func (*Reconciled) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Reconciled) GetStandings() []*Standing {
@@ -1765,7 +1829,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[20]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1841,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_api_raftlock_v1_session_proto_msgTypes[20]
+	mi := &file_api_raftlock_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1854,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_api_raftlock_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Ended) GetReason() Reason {
@@ -1804,7 +1868,7 @@ var File_api_raftlock_v1_session_proto protoreflect.FileDescriptor
 
 const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x1dapi/raftlock/v1/session.proto\x12\vraftlock.v1\"\x9e\x04\n" +
+	"\x1dapi/raftlock/v1/session.proto\x12\vraftlock.v1\"\xc8\x04\n" +
 	"\x0eSessionRequest\x12\x19\n" +
 	"\back_mark\x18\x01 \x01(\x04R\aackMark\x12\x1b\n" +
 	"\tack_above\x18\x02 \x03(\x04R\backAbove\x12'\n" +
@@ -1818,8 +1882,14 @@ const file_api_raftlock_v1_session_proto_rawDesc = "" +
 	"\treconcile\x18\n" +
 	" \x01(\v2\x16.raftlock.v1.ReconcileH\x00R\treconcile\x12$\n" +
 	"\x03end\x18\v \x01(\v2\x10.raftlock.v1.EndH\x00R\x03end\x12'\n" +
-	"\x04join\x18\f \x01(\v2\x11.raftlock.v1.JoinH\x00R\x04joinB\t\n" +
-	"\arequest\"\xac\x01\n" +
+	"\x04join\x18\f \x01(\v2\x11.raftlock.v1.JoinH\x00R\x04join\x12(\n" +
+	"\x05trace\x18\r \x01(\v2\x12.raftlock.v1.TraceR\x05traceB\t\n" +
+	"\arequest\"I\n" +
+	"\x05Trace\x12 \n" +
+	"\vtraceparent\x18\x01 \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\x02 \x01(\tR\n" +
+	"tracestate\"\xac\x01\n" +
 	"\x04Open\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x10\n" +
@@ -1970,68 +2040,70 @@ func file_api_raftlock_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_api_raftlock_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_raftlock_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_api_raftlock_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_api_raftlock_v1_session_proto_goTypes = []any{
 	(Reason)(0),             // 0: raftlock.v1.Reason
 	(Standing_State)(0),     // 1: raftlock.v1.Standing.State
 	(*SessionRequest)(nil),  // 2: raftlock.v1.SessionRequest
-	(*Open)(nil),            // 3: raftlock.v1.Open
-	(*Resume)(nil),          // 4: raftlock.v1.Resume
-	(*Join)(nil),            // 5: raftlock.v1.Join
-	(*Beat)(nil),            // 6: raftlock.v1.Beat
-	(*Acquire)(nil),         // 7: raftlock.v1.Acquire
-	(*Cancel)(nil),          // 8: raftlock.v1.Cancel
-	(*Release)(nil),         // 9: raftlock.v1.Release
-	(*SetTTL)(nil),          // 10: raftlock.v1.SetTTL
-	(*Reconcile)(nil),       // 11: raftlock.v1.Reconcile
-	(*Belief)(nil),          // 12: raftlock.v1.Belief
-	(*End)(nil),             // 13: raftlock.v1.End
-	(*SessionResponse)(nil), // 14: raftlock.v1.SessionResponse
-	(*Reach)(nil),           // 15: raftlock.v1.Reach
-	(*Attached)(nil),        // 16: raftlock.v1.Attached
-	(*Answer)(nil),          // 17: raftlock.v1.Answer
-	(*Update)(nil),          // 18: raftlock.v1.Update
-	(*Standing)(nil),        // 19: raftlock.v1.Standing
-	(*Lease)(nil),           // 20: raftlock.v1.Lease
-	(*Reconciled)(nil),      // 21: raftlock.v1.Reconciled
-	(*Ended)(nil),           // 22: raftlock.v1.Ended
-	nil,                     // 23: raftlock.v1.Acquire.MetadataEntry
+	(*Trace)(nil),           // 3: raftlock.v1.Trace
+	(*Open)(nil),            // 4: raftlock.v1.Open
+	(*Resume)(nil),          // 5: raftlock.v1.Resume
+	(*Join)(nil),            // 6: raftlock.v1.Join
+	(*Beat)(nil),            // 7: raftlock.v1.Beat
+	(*Acquire)(nil),         // 8: raftlock.v1.Acquire
+	(*Cancel)(nil),          // 9: raftlock.v1.Cancel
+	(*Release)(nil),         // 10: raftlock.v1.Release
+	(*SetTTL)(nil),          // 11: raftlock.v1.SetTTL
+	(*Reconcile)(nil),       // 12: raftlock.v1.Reconcile
+	(*Belief)(nil),          // 13: raftlock.v1.Belief
+	(*End)(nil),             // 14: raftlock.v1.End
+	(*SessionResponse)(nil), // 15: raftlock.v1.SessionResponse
+	(*Reach)(nil),           // 16: raftlock.v1.Reach
+	(*Attached)(nil),        // 17: raftlock.v1.Attached
+	(*Answer)(nil),          // 18: raftlock.v1.Answer
+	(*Update)(nil),          // 19: raftlock.v1.Update
+	(*Standing)(nil),        // 20: raftlock.v1.Standing
+	(*Lease)(nil),           // 21: raftlock.v1.Lease
+	(*Reconciled)(nil),      // 22: raftlock.v1.Reconciled
+	(*Ended)(nil),           // 23: raftlock.v1.Ended
+	nil,                     // 24: raftlock.v1.Acquire.MetadataEntry
 }
 var file_api_raftlock_v1_session_proto_depIdxs = []int32{
-	3,  // 0: raftlock.v1.SessionRequest.open:type_name -> raftlock.v1.Open
-	4,  // 1: raftlock.v1.SessionRequest.resume:type_name -> raftlock.v1.Resume
-	6,  // 2: raftlock.v1.SessionRequest.beat:type_name -> raftlock.v1.Beat
-	7,  // 3: raftlock.v1.SessionRequest.acquire:type_name -> raftlock.v1.Acquire
-	8,  // 4: raftlock.v1.SessionRequest.cancel:type_name -> raftlock.v1.Cancel
-	9,  // 5: raftlock.v1.SessionRequest.release:type_name -> raftlock.v1.Release
-	10, // 6: raftlock.v1.SessionRequest.set_ttl:type_name -> raftlock.v1.SetTTL
-	11, // 7: raftlock.v1.SessionRequest.reconcile:type_name -> raftlock.v1.Reconcile
-	13, // 8: raftlock.v1.SessionRequest.end:type_name -> raftlock.v1.End
-	5,  // 9: raftlock.v1.SessionRequest.join:type_name -> raftlock.v1.Join
-	23, // 10: raftlock.v1.Acquire.metadata:type_name -> raftlock.v1.Acquire.MetadataEntry
-	12, // 11: raftlock.v1.Reconcile.named:type_name -> raftlock.v1.Belief
-	16, // 12: raftlock.v1.SessionResponse.attached:type_name -> raftlock.v1.Attached
-	17, // 13: raftlock.v1.SessionResponse.answer:type_name -> raftlock.v1.Answer
-	18, // 14: raftlock.v1.SessionResponse.update:type_name -> raftlock.v1.Update
-	20, // 15: raftlock.v1.SessionResponse.lease:type_name -> raftlock.v1.Lease
-	21, // 16: raftlock.v1.SessionResponse.reconciled:type_name -> raftlock.v1.Reconciled
-	22, // 17: raftlock.v1.SessionResponse.ended:type_name -> raftlock.v1.Ended
-	15, // 18: raftlock.v1.SessionResponse.reach:type_name -> raftlock.v1.Reach
-	0,  // 19: raftlock.v1.Reach.reason:type_name -> raftlock.v1.Reason
-	0,  // 20: raftlock.v1.Attached.reason:type_name -> raftlock.v1.Reason
-	0,  // 21: raftlock.v1.Answer.reason:type_name -> raftlock.v1.Reason
-	19, // 22: raftlock.v1.Answer.standing:type_name -> raftlock.v1.Standing
-	19, // 23: raftlock.v1.Update.standing:type_name -> raftlock.v1.Standing
-	1,  // 24: raftlock.v1.Standing.state:type_name -> raftlock.v1.Standing.State
-	0,  // 25: raftlock.v1.Standing.reason:type_name -> raftlock.v1.Reason
-	19, // 26: raftlock.v1.Reconciled.standings:type_name -> raftlock.v1.Standing
-	17, // 27: raftlock.v1.Reconciled.answers:type_name -> raftlock.v1.Answer
-	0,  // 28: raftlock.v1.Ended.reason:type_name -> raftlock.v1.Reason
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	4,  // 0: raftlock.v1.SessionRequest.open:type_name -> raftlock.v1.Open
+	5,  // 1: raftlock.v1.SessionRequest.resume:type_name -> raftlock.v1.Resume
+	7,  // 2: raftlock.v1.SessionRequest.beat:type_name -> raftlock.v1.Beat
+	8,  // 3: raftlock.v1.SessionRequest.acquire:type_name -> raftlock.v1.Acquire
+	9,  // 4: raftlock.v1.SessionRequest.cancel:type_name -> raftlock.v1.Cancel
+	10, // 5: raftlock.v1.SessionRequest.release:type_name -> raftlock.v1.Release
+	11, // 6: raftlock.v1.SessionRequest.set_ttl:type_name -> raftlock.v1.SetTTL
+	12, // 7: raftlock.v1.SessionRequest.reconcile:type_name -> raftlock.v1.Reconcile
+	14, // 8: raftlock.v1.SessionRequest.end:type_name -> raftlock.v1.End
+	6,  // 9: raftlock.v1.SessionRequest.join:type_name -> raftlock.v1.Join
+	3,  // 10: raftlock.v1.SessionRequest.trace:type_name -> raftlock.v1.Trace
+	24, // 11: raftlock.v1.Acquire.metadata:type_name -> raftlock.v1.Acquire.MetadataEntry
+	13, // 12: raftlock.v1.Reconcile.named:type_name -> raftlock.v1.Belief
+	17, // 13: raftlock.v1.SessionResponse.attached:type_name -> raftlock.v1.Attached
+	18, // 14: raftlock.v1.SessionResponse.answer:type_name -> raftlock.v1.Answer
+	19, // 15: raftlock.v1.SessionResponse.update:type_name -> raftlock.v1.Update
+	21, // 16: raftlock.v1.SessionResponse.lease:type_name -> raftlock.v1.Lease
+	22, // 17: raftlock.v1.SessionResponse.reconciled:type_name -> raftlock.v1.Reconciled
+	23, // 18: raftlock.v1.SessionResponse.ended:type_name -> raftlock.v1.Ended
+	16, // 19: raftlock.v1.SessionResponse.reach:type_name -> raftlock.v1.Reach
+	0,  // 20: raftlock.v1.Reach.reason:type_name -> raftlock.v1.Reason
+	0,  // 21: raftlock.v1.Attached.reason:type_name -> raftlock.v1.Reason
+	0,  // 22: raftlock.v1.Answer.reason:type_name -> raftlock.v1.Reason
+	20, // 23: raftlock.v1.Answer.standing:type_name -> raftlock.v1.Standing
+	20, // 24: raftlock.v1.Update.standing:type_name -> raftlock.v1.Standing
+	1,  // 25: raftlock.v1.Standing.state:type_name -> raftlock.v1.Standing.State
+	0,  // 26: raftlock.v1.Standing.reason:type_name -> raftlock.v1.Reason
+	20, // 27: raftlock.v1.Reconciled.standings:type_name -> raftlock.v1.Standing
+	18, // 28: raftlock.v1.Reconciled.answers:type_name -> raftlock.v1.Answer
+	0,  // 29: raftlock.v1.Ended.reason:type_name -> raftlock.v1.Reason
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_api_raftlock_v1_session_proto_init() }
@@ -2051,7 +2123,7 @@ func file_api_raftlock_v1_session_proto_init() {
 		(*SessionRequest_End)(nil),
 		(*SessionRequest_Join)(nil),
 	}
-	file_api_raftlock_v1_session_proto_msgTypes[12].OneofWrappers = []any{
+	file_api_raftlock_v1_session_proto_msgTypes[13].OneofWrappers = []any{
 		(*SessionResponse_Attached)(nil),
 		(*SessionResponse_Answer)(nil),
 		(*SessionResponse_Update)(nil),
@@ -2066,7 +2138,7 @@ func file_api_raftlock_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_raftlock_v1_session_proto_rawDesc), len(file_api_raftlock_v1_session_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
