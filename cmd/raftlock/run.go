@@ -131,7 +131,7 @@ func newShim() *cobra.Command {
 
 // wardenVerb is what ends the command when its runner cannot: see
 // internal/runner.
-const wardenVerb = "__guard"
+const wardenVerb = "__warden"
 
 func newWarden() *cobra.Command {
 	return &cobra.Command{

@@ -21,12 +21,12 @@ import (
 const lookMax = 100 * time.Millisecond
 
 var (
-	errNear    = errors.New("the lock was not renewed in time")
-	errRevoked = errors.New("the lock was revoked")
-	errGone    = errors.New("the lock was lost")
-	errAsleep  = errors.New("the lock was not renewed in time, since the runner was stopped or held up")
-	errNoGuard = errors.New("the warden, which ends the command if the runner is killed, is gone")
-	errUndead  = errors.New("processes of the command were killed and do not end")
+	errNear     = errors.New("the lock was not renewed in time")
+	errRevoked  = errors.New("the lock was revoked")
+	errGone     = errors.New("the lock was lost")
+	errAsleep   = errors.New("the lock was not renewed in time, since the runner was stopped or held up")
+	errNoWarden = errors.New("the warden, which ends the command if the runner is killed, is gone")
+	errUndead   = errors.New("processes of the command were killed and do not end")
 )
 
 // holding is one hold with its command. Only hold's goroutine touches it.
@@ -134,7 +134,7 @@ func (h *holding) watch() error {
 	joined, started, ended := h.child.joined, h.child.started, h.child.ended
 	for {
 		// Each warden has its own; one that is no more has none that matter.
-		guarding, fired, left := h.warden.news()
+		ready, fired, left := h.warden.news()
 		pause, err := h.look()
 		if err != nil {
 			return err
@@ -154,8 +154,8 @@ func (h *holding) watch() error {
 		case <-joined:
 			joined, h.joined = nil, true
 			h.clear()
-		case <-guarding:
-			h.warden.guards = true
+		case <-ready:
+			h.warden.isReady = true
 			h.clear()
 		case <-fired:
 			// The group is dead. Whether the command died by that, its status
@@ -233,7 +233,7 @@ func (h *holding) stop(cause error, killAt time.Duration) {
 // clear lets the shim execute the command when both processes have joined,
 // unless it is too late for it. A warden that replaces another takes over.
 func (h *holding) clear() {
-	if (h.warden == nil || !h.warden.guards) && !mutant.On("run-warden-first") {
+	if (h.warden == nil || !h.warden.isReady) && !mutant.On("run-warden-first") {
 		return
 	}
 	if h.cleared {
@@ -253,18 +253,18 @@ func (h *holding) clear() {
 // instruct tells the warden when to kill the group: when the runner would do it
 // too, if it can.
 func (h *holding) instruct() {
-	if h.cleared && h.warden != nil && h.warden.guards {
+	if h.cleared && h.warden != nil && h.warden.isReady {
 		h.warden.tell(h.lastKill())
 	}
 }
 
-// replace starts a warden anew. One that did not come to guard would do no
+// replace starts a warden anew. One that did not become ready would do no
 // better the next time: the command is stopped rather than left without.
 func (h *holding) replace() {
-	guarded, why := h.warden.guards, h.warden.failure
+	stood, why := h.warden.isReady, h.warden.failure
 	h.leaving.Go(h.warden.await)
 	h.warden = nil
-	if guarded && !mutant.On("run-warden-anew") {
+	if stood && !mutant.On("run-warden-anew") {
 		var err error
 		if h.warden, err = startWarden(&h.cfg); err == nil {
 			h.warden.brief(h.brief, h.child.group)
@@ -272,9 +272,9 @@ func (h *holding) replace() {
 		}
 		h.warden, why = nil, err.Error()
 	}
-	err := errNoGuard
+	err := errNoWarden
 	if why != "" {
-		err = fmt.Errorf("%w: %s", errNoGuard, why)
+		err = fmt.Errorf("%w: %s", errNoWarden, why)
 	}
 	h.stop(err, min(clock()+h.cfg.StopTimeout, h.lastKill()))
 }
@@ -346,7 +346,7 @@ func (h *holding) outcome(err error) (int, error) {
 	switch {
 	case err != nil:
 		return ExitLost, fmt.Errorf("%w; look for them with ps -o pid,stat,args --pgroup %d", err, h.child.pid)
-	case errors.Is(h.cause, errNoGuard) && !h.cleared:
+	case errors.Is(h.cause, errNoWarden) && !h.cleared:
 		return ExitNotAcquired, fmt.Errorf("%w; the command was not started", h.cause)
 	case h.cause != nil && !h.cleared:
 		return ExitLost, fmt.Errorf("%w; the command was not started", h.cause)

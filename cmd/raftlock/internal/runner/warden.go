@@ -17,16 +17,16 @@ import (
 // warden is the runner's end of a warden process (see Warden). Its methods are
 // hold's goroutine's; the channels are anybody's.
 type warden struct {
-	process  *os.Process
-	line     *os.File // a socket of packets: orders one way, reports the other
-	guarding chan struct{}
-	fired    chan struct{} // it killed the group because the time had come
-	gone     chan struct{} // it is no more; failure is set before
-	failure  string        // what it said of that, if anything
-	guards   bool          // guarding was seen
-	fires    bool          // fired was
-	told     time.Duration // the last killAt told; 0: none, it does not kill yet
-	hearing  sync.WaitGroup
+	process *os.Process
+	line    *os.File      // a socket of packets: orders one way, reports the other
+	ready   chan struct{} // it joined, and stands by
+	fired   chan struct{} // it killed the group because the time had come
+	gone    chan struct{} // it is no more; failure is set before
+	failure string        // what it said of that, if anything
+	isReady bool          // ready was seen
+	fires   bool          // fired was
+	told    time.Duration // the last killAt told; 0: none, it does not kill yet
+	hearing sync.WaitGroup
 }
 
 // wardenBriefing is the first packet. The second packet and all that follow are
@@ -41,10 +41,10 @@ const wardenDone = 0
 
 // What a warden says.
 const (
-	reportGuarding = "guarding"
-	reportFired    = "fired"
-	reportFailed   = "failed: "
-	reportMax      = 1024 // bytes
+	reportReady  = "ready"
+	reportFired  = "fired"
+	reportFailed = "failed: "
+	reportMax    = 1024 // bytes
 )
 
 // wardenLeave bounds the wait for a warden that was told to leave.
@@ -76,7 +76,7 @@ func startWarden(cfg *Config) (*warden, error) {
 	}
 	w := &warden{
 		process: process, line: line,
-		guarding: make(chan struct{}), fired: make(chan struct{}), gone: make(chan struct{}),
+		ready: make(chan struct{}), fired: make(chan struct{}), gone: make(chan struct{}),
 	}
 	w.hearing.Go(w.hear)
 	return w, nil
@@ -92,8 +92,8 @@ func (w *warden) hear() {
 			return
 		}
 		switch report := string(packet[:n]); {
-		case report == reportGuarding:
-			close(w.guarding)
+		case report == reportReady:
+			close(w.ready)
 		case report == reportFired:
 			close(w.fired)
 		case strings.HasPrefix(report, reportFailed):
@@ -103,17 +103,17 @@ func (w *warden) hear() {
 }
 
 // news are the channels not seen closed yet; nil ones for no warden.
-func (w *warden) news() (guarding, fired, gone <-chan struct{}) {
+func (w *warden) news() (ready, fired, gone <-chan struct{}) {
 	if w == nil {
 		return nil, nil, nil
 	}
-	if !w.guards {
-		guarding = w.guarding
+	if !w.isReady {
+		ready = w.ready
 	}
 	if !w.fires {
 		fired = w.fired
 	}
-	return guarding, fired, w.gone
+	return ready, fired, w.gone
 }
 
 // brief hands over what the warden needs to know, and the group itself.

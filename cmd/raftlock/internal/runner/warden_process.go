@@ -44,7 +44,7 @@ func Warden(ctx context.Context) (int, error) {
 	line := line(wardenLine)
 	b, g, err := line.briefing()
 	if err == nil {
-		// Any order, or the runner's end, before this one guards means that it
+		// Any order, or the runner's end, before this one is ready means that it
 		// is not needed.
 		var unneeded sync.WaitGroup
 		ctx, cancel := context.WithCancel(ctx)
@@ -57,9 +57,9 @@ func Warden(ctx context.Context) (int, error) {
 		line.report(reportFailed + err.Error())
 		return ExitNotAcquired, err
 	}
-	line.report(reportGuarding)
+	line.report(reportReady)
 	debug.FreeOSMemory() // joining has left some, and the wait may be long
-	return 0, line.guard(g)
+	return 0, line.obey(g)
 }
 
 // shed closes what was inherited beside the line: whoever waits for the end of
@@ -192,11 +192,11 @@ func (l line) join(ctx context.Context, b wardenBriefing) error {
 // never is the killAt of a warden without an order: nothing was executed yet.
 const never = time.Duration(math.MaxInt64)
 
-// guard obeys until the runner says that the group is gone, or is gone itself.
+// obey does so until the runner says that the group is gone, or is gone itself.
 // Orders are read before the clock is looked at: a warden that was held up must
 // not judge by an old one. Once the group was killed it is not killed again:
 // where its number is all that is known of it, that may be another's by then.
-func (l line) guard(g group) error {
+func (l line) obey(g group) error {
 	// Unlike poll's time-out and Go's timers it runs on while the host sleeps.
 	alarm, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {

@@ -20,7 +20,7 @@ type post struct {
 	left   chan error
 }
 
-func standGuard(t *testing.T) *post {
+func postWarden(t *testing.T) *post {
 	t.Helper()
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -38,7 +38,7 @@ func (p *post) tell(order time.Duration) {
 	}
 }
 
-func (p *post) begin() { go func() { p.left <- p.line.guard(p.group); _ = unix.Close(int(p.line)) }() }
+func (p *post) begin() { go func() { p.left <- p.line.obey(p.group); _ = unix.Close(int(p.line)) }() }
 
 // die closes the runner's end.
 func (p *post) die() { _ = unix.Close(p.runner) }
@@ -54,7 +54,7 @@ func (p *post) leaves(alive bool) {
 	}
 }
 
-func TestGuard(t *testing.T) {
+func TestWarden(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		orders []time.Duration // from now on; done is 0
@@ -68,7 +68,7 @@ func TestGuard(t *testing.T) {
 		{"an orphan when the time has come", []time.Duration{time.Hour, -1}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := standGuard(t)
+			p := postWarden(t)
 			// All before it looks: it has to read them all.
 			for _, order := range c.orders {
 				if order != wardenDone {
@@ -83,8 +83,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-func TestGuardKillsByTheClock(t *testing.T) {
-	p := standGuard(t)
+func TestWardenKillsByTheClock(t *testing.T) {
+	p := postWarden(t)
 	defer p.die()
 	p.tell(clock() + 20*time.Millisecond)
 	at := clock() + 200*time.Millisecond
@@ -109,8 +109,8 @@ func TestGuardKillsByTheClock(t *testing.T) {
 }
 
 // One whose time was moved in time, while it could not look.
-func TestGuardReadsBeforeItJudges(t *testing.T) {
-	p := standGuard(t)
+func TestWardenReadsBeforeItJudges(t *testing.T) {
+	p := postWarden(t)
 	p.tell(clock() - 1)
 	p.tell(clock() + time.Hour)
 	p.begin()
