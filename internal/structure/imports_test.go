@@ -49,7 +49,7 @@ var table = []row{
 		"the command-line tool and the examples are clients like any application"},
 	{[]string{"sdk/go/..."}, []string{"sdk/go/...", "api/..."},
 		"an application that imports the SDK must not get the agent with it"},
-	{[]string{"internal/mutant", "internal/structure"}, nil,
+	{[]string{"internal/mutant", "internal/structure", "internal/devagent"}, nil,
 		"used by all, so they use none"},
 	{[]string{"internal/mutant/cmd/mutants"}, []string{"internal/mutant"},
 		"it starts tests, it does not link them"},
