@@ -112,7 +112,7 @@ func (c *Client) Close() error { return c.reads.close() }
 // by asking again. doing says in errors what was asked.
 func (c *Client) read(ctx context.Context, doing string, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
 	if c.cfg.dialer != nil {
-		return fmt.Errorf("%s: %w", doing, invalid("reads need a socket, and the client was given a dialer"))
+		return fmt.Errorf("%s: %w", doing, invalid("it needs a socket, and the client was given a dialer"))
 	}
 	agent, err := c.reads.open(c.cfg.socket)
 	for pause := redialMin; err == nil; pause = min(2*pause, redialMax) {

@@ -52,5 +52,13 @@
 // then part of what the locks of the session protect, and the session ends at
 // once only when all of its processes are gone.
 //
+// # Plain requests
+//
+// Client.Acquire, Renew and Release are for callers that come and go and so have
+// no session: the hold is the owner's, a name that the caller chose. Two
+// processes under one owner name share its locks, and a hold whose holder died
+// stays until its TTL has passed. Whoever lives as long as the hold wants a
+// Session.
+//
 // What any SDK must do is listed in sdk/DUTIES.md; each line names its test.
 package raftlock
