@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
 )
@@ -37,6 +39,9 @@ type Proposal struct {
 	// Vital proposals (releases, cancels, ends, reconciles) are not refused for
 	// load: they have a bound of their own, ten times as high.
 	Vital bool
+	// Span, unless it is nil, gets a child for each step on the way: queue,
+	// append, replicate, apply. It stays the caller's, who ends it in Done.
+	Span trace.Span
 }
 
 // Leader is what consensus tells the leader's side of; the agent implements

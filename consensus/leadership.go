@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -41,6 +42,7 @@ type Leadership struct {
 type queued struct {
 	Proposal
 	bytes int
+	at    time.Time // when it was queued; of traced ones only
 }
 
 // load counts one class of proposals in the queue.
@@ -70,7 +72,10 @@ func (l *Leadership) Done() <-chan struct{} { return l.over.Done() }
 // Propose queues p for the next round. It never blocks. After an error Done is
 // not called and nothing was proposed: ErrNotLeading, ErrQueueFull, ErrTooLarge.
 func (l *Leadership) Propose(p Proposal) error {
-	q := queued{p, commandBytes(p.Command)}
+	q := queued{Proposal: p, bytes: commandBytes(p.Command)}
+	if q.traced() {
+		q.at = time.Now() // as spans are stamped
+	}
 	if q.bytes > entryBytesMax {
 		return ErrTooLarge
 	}

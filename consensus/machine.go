@@ -3,6 +3,7 @@ package consensus
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -12,17 +13,19 @@ import (
 // machine is the state machine as raft sees it.
 type machine struct {
 	observe func(s *fsm.State, o fsm.Outcome)
+	steps   *atomic.Pointer[steps]
 
 	mu    sync.Mutex // guards state, also while it applies
 	state *fsm.State
 }
 
-func newMachine(observe func(*fsm.State, fsm.Outcome)) *machine {
-	return &machine{observe: observe, state: fsm.New()}
+func newMachine(observe func(*fsm.State, fsm.Outcome), steps *atomic.Pointer[steps]) *machine {
+	return &machine{observe: observe, steps: steps, state: fsm.New()}
 }
 
 // Apply answers the future of the proposer with the fsm.Outcome.
 func (m *machine) Apply(l *raft.Log) any {
+	defer m.steps.Load().applies(l)()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := m.state.Apply(l.Index, l.Term, l.Data)

@@ -48,9 +48,11 @@ type Node struct {
 
 	fatalOnce sync.Once
 	current   atomic.Pointer[Leadership] // established and not deposed
+	steps     atomic.Pointer[steps]      // of the round under way; nil: nobody records it
 
 	notify  chan bool     // from raft; read by drain
 	poke    chan struct{} // something about leadership changed
+	turns   chan struct{} // the proposer takes from it at each turn; see Probe
 	closing chan struct{}
 	shut    chan struct{} // raft has ended
 	led     chan struct{} // lead has ended
@@ -74,13 +76,14 @@ func Open(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg:     cfg,
 		log:     cfg.Log.With("component", "consensus"),
-		machine: newMachine(cfg.Observe),
 		notify:  make(chan bool, 1),
 		poke:    make(chan struct{}, 1),
+		turns:   make(chan struct{}),
 		closing: make(chan struct{}),
 		shut:    make(chan struct{}),
 		led:     make(chan struct{}),
 	}
+	n.machine = newMachine(cfg.Observe, &n.steps)
 	n.stores = &failStop{fatal: n.fatal}
 	drained := make(chan struct{})
 	go func() {
@@ -113,7 +116,7 @@ func (n *Node) start() (r *raft.Raft, err error) {
 		}
 	}()
 	return raft.NewRaft(n.cfg.raft(n.notify), n.machine,
-		failStopLogs{n.cfg.Logs, n.stores},
+		steppedLogs{failStopLogs{n.cfg.Logs, n.stores}, &n.steps},
 		failStopStable{n.cfg.Stable, n.stores},
 		failStopSnapshots{n.cfg.Snapshots, n.stores},
 		trans)

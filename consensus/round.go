@@ -37,7 +37,9 @@ func (l *Leadership) round(batch []queued) error {
 	for i, q := range batch {
 		commands[i] = q.Command
 	}
+	steps := l.node.trace(batch)
 	out, err := l.node.apply(l, commands)
+	l.node.traced(batch, steps, l.term, out.Index)
 	if err != nil {
 		told := ErrNotLeading
 		if errors.Is(err, ErrUnknown) {
@@ -134,6 +136,7 @@ func (n *Node) apply(l *Leadership, commands []*command.Command) (fsm.Outcome, e
 	if err != nil {
 		return fsm.Outcome{}, fmt.Errorf("%w: entry cannot be encoded: %w", ErrNotLeading, err)
 	}
+	n.steps.Load().watch(data)
 	for tries := 0; ; tries++ {
 		out, err := n.applyOnce(l, data)
 		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {

@@ -19,6 +19,5 @@
 // does not decide what is recorded: the application's sampling counts, and
 // where it traces nothing the agent's own (OTEL_TRACES_SAMPLER).
 //
-// It knows the API of OpenTelemetry and not its SDK, and nothing of this
-// module. It owns no goroutine.
+// It knows the API of OpenTelemetry and not its SDK. It owns no goroutine.
 package tracing

@@ -1,6 +1,10 @@
 package tracing
 
-import "go.opentelemetry.io/otel/attribute"
+import (
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/raftlock/raftlock/telemetry/key"
+)
 
 // Scope names the tracer of the agent's parts.
 const Scope = "github.com/raftlock/raftlock"
@@ -25,31 +29,32 @@ const (
 	Apply     = "apply"
 )
 
-// Keys of attributes. There is no convention for locks; these are ours.
+// Keys of attributes: those of package key, and what only spans have. There is
+// no convention for locks; these are ours.
 const (
-	// Request is "acquire", "release" or "set_ttl".
-	Request = attribute.Key("raftlock.request")
-	Lock    = attribute.Key("raftlock.lock")
-	// Session in hexadecimal.
-	Session = attribute.Key("raftlock.session")
-	Token   = attribute.Key("raftlock.token")
+	Lock    = attribute.Key(key.SpanLock)
+	Session = attribute.Key(key.SpanSession) // hexadecimal
+	Token   = attribute.Key(key.SpanToken)
+	Owner   = attribute.Key(key.SpanOwner)
 	// Outcome is one of the Outcome constants; Reason is a name of the API's
 	// enum of reasons, such as HELD, where there is one.
-	Outcome = attribute.Key("raftlock.outcome")
-	Reason  = attribute.Key("raftlock.reason")
-	// Position in the queue when the wait began, the next to be granted is 1.
-	Position = attribute.Key("raftlock.queue.position")
-	// LeaderID is the leader's server id, Hops how many connections away it is:
-	// 0, this agent leads, or 1. Repetitions are sendings beyond the first.
-	LeaderID    = attribute.Key("raftlock.leader.id")
-	Hops        = attribute.Key("raftlock.leader.hops")
-	Repetitions = attribute.Key("raftlock.repetitions")
+	Outcome = attribute.Key(key.SpanOutcome)
+	Reason  = attribute.Key(key.SpanReason)
+	// Position in the queue when the wait began; the next to be granted is 1.
+	Position = attribute.Key(key.SpanPosition)
 	// Term and Index are the log's; Commands is how many share the round.
-	Term     = attribute.Key("raftlock.term")
-	Index    = attribute.Key("raftlock.index")
-	Commands = attribute.Key("raftlock.round.commands")
+	Term     = attribute.Key(key.SpanTerm)
+	Index    = attribute.Key(key.SpanIndex)
+	Commands = attribute.Key(key.SpanCommands)
+	// Leader is the leader's server id, Hops how many connections away it is:
+	// 0, this agent leads, or 1. Repetitions are sendings beyond the first.
+	Leader      = attribute.Key(key.SpanLeader)
+	Hops        = attribute.Key(key.SpanLeader + ".hops")
+	Repetitions = attribute.Key(key.SpanPrefix + "repetitions")
+	// Request is "acquire", "release" or "set_ttl".
+	Request = attribute.Key(key.SpanPrefix + "request")
 	// Link says on a link what it leads to: LinkHolder.
-	Link = attribute.Key("raftlock.link")
+	Link = attribute.Key(key.SpanPrefix + "link")
 )
 
 // LinkHolder marks the link to the acquire that has the lock.
