@@ -43,16 +43,17 @@ func (p *plainHold) Valid() bool {
 	return !gone && p.m.Host.Clock()() < p.v
 }
 
-// extend moves the deadline by an answer, unless the hold is revoked or the
-// answer is too late.
-func (p *plainHold) extend(sent, ttl time.Duration, r *command.Result) bool {
+// extend moves the deadline by an answer, as an agent does for its caller: by
+// the TTL in force, which another user of the name may have made longer. Not if
+// the hold is revoked.
+func (p *plainHold) extend(sent time.Duration, r *command.Result) bool {
 	if r.GetCode() != command.Code_CODE_OK || len(r.Standings) != 1 ||
 		r.Standings[0].State != command.Standing_STATE_HELD || r.Standings[0].Revoked {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.v = max(p.v, lease.HolderDeadline(sent, ttl))
+	p.v = max(p.v, lease.HolderDeadline(sent, time.Duration(r.TtlNanos)))
 	return true
 }
 
@@ -81,8 +82,8 @@ func (s *Schedule) plainTurn(m *Member, ask *command.PlainAcquire, rng *rand.Ran
 	ctx, cancel := context.WithTimeout(s.stop, time.Duration(20+rng.IntN(5000))*time.Millisecond)
 	defer cancel()
 	clock, ttl := m.Host.Clock(), time.Duration(ask.TtlNanos)
-	sent := clock()
-	r, err := a.Sessions().PlainAcquire(ctx, ask)
+	reply, err := a.Sessions().PlainAcquire(ctx, ask)
+	r := reply.Result
 	if err == nil && r.Code != command.Code_CODE_OK && r.Code != command.Code_CODE_HELD {
 		s.c.W.Fail("a plain acquire was answered %v: %s", r.Code, r.Detail)
 	}
@@ -90,9 +91,7 @@ func (s *Schedule) plainTurn(m *Member, ask *command.PlainAcquire, rng *rand.Ran
 		return
 	}
 	h := &plainHold{c: s.c, m: m, owner: ask.Owner, lock: ask.Lock, token: r.Standings[0].Token}
-	if ask.RequestId == "" {
-		h.extend(sent, ttl, r)
-	}
+	h.extend(reply.Sent, r)
 	s.c.Checks.count("plain holds")
 	s.c.Checks.granted(h)
 	for range rng.IntN(4) {
@@ -100,7 +99,7 @@ func (s *Schedule) plainTurn(m *Member, ask *command.PlainAcquire, rng *rand.Ran
 		r, err := a.Sessions().Propose(ctx, &command.Command{Kind: &command.Command_PlainRenew{PlainRenew: &command.PlainRenew{
 			Owner: h.owner, Lock: h.lock, Token: h.token, TtlNanos: ask.TtlNanos,
 		}}})
-		if err != nil || !h.extend(sent, ttl, r) {
+		if err != nil || !h.extend(sent, r) {
 			return
 		}
 		s.pause(rng, ttl/2)

@@ -22,9 +22,10 @@ func (c *Cluster) plain(m *Member, x *command.Command) *command.Result {
 
 // plainTake acquires or waits; the result tells.
 func (c *Cluster) plainTake(ctx context.Context, m *Member, owner, request string, ttl time.Duration) (*command.Result, error) {
-	return m.Agent().Sessions().PlainAcquire(ctx, &command.PlainAcquire{
+	r, err := m.Agent().Sessions().PlainAcquire(ctx, &command.PlainAcquire{
 		Owner: owner, Lock: "x", TtlNanos: uint64(ttl), RequestId: request, Identity: "uid:1000",
 	})
+	return r.Result, err
 }
 
 func plainRenew(owner string, token uint64, ttl time.Duration) *command.Command {

@@ -8,14 +8,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
-	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
-	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-// callsMax bounds the calls of one agent that await an answer.
+// callsMax bounds the calls of one agent that await an answer. What gives
+// something up, or keeps it, has as much again for itself: a crowd that waits
+// must not keep others from releasing.
 const callsMax = 4096
 
 // Errors of calls. Each says whether the request may have been applied.
@@ -43,28 +43,45 @@ var (
 type call struct {
 	cmd    *command.Command
 	query  *linkpb.Query
-	sent   int // how often, on any link
+	sent   int           // how often, on any link
+	first  time.Duration // when it was sent first, if it was
 	again  bool
 	result *command.Result
 	answer *linkpb.QueryAnswer
 	err    error
 	done   chan struct{}
-	plain  ID // of a plain request: what a stir names
-	stir   chan struct{}
+	wait   *plainWait // of a plain wait: no request, but what a stir names
+}
+
+// Reply is the answer to a command that no attached session makes.
+type Reply struct {
+	*command.Result
+	// Sent is when the command was sent first, on the host's CLOCK_BOOTTIME:
+	// what a V that it moves is reckoned from.
+	Sent time.Duration
+	// Repeated: it was sent more than once, so it may have been applied before
+	// the time that this answers.
+	Repeated bool
 }
 
 // Propose asks the cluster to apply a command that no attached session makes,
 // and waits for its result. It is asked again over every new link until ctx
 // ends.
 func (h *Host) Propose(ctx context.Context, c *command.Command) (*command.Result, error) {
+	r, err := h.Ask(ctx, c)
+	return r.Result, err
+}
+
+// Ask is Propose, and tells when it was sent.
+func (h *Host) Ask(ctx context.Context, c *command.Command) (Reply, error) {
 	if complaint := command.Valid(c); complaint != "" {
-		return &command.Result{Code: command.Code_CODE_INVALID, Detail: complaint}, nil
+		return Reply{Result: &command.Result{Code: command.Code_CODE_INVALID, Detail: complaint}}, nil
 	}
 	x := &call{cmd: c}
 	if err := h.run(ctx, x); err != nil {
-		return nil, err
+		return Reply{}, err
 	}
-	return x.result, x.err
+	return Reply{Result: x.result, Sent: x.first, Repeated: x.sent > 1}, x.err
 }
 
 // Query reads. With stale it may be answered by a replica that does not lead.
@@ -86,7 +103,7 @@ func (h *Host) run(ctx context.Context, c *call) error {
 	case h.closed:
 		h.mu.Unlock()
 		return ErrClosed
-	case len(h.calls) >= callsMax:
+	case len(h.calls) >= c.bound():
 		h.mu.Unlock()
 		return ErrTooMany
 	}
@@ -119,6 +136,14 @@ func (h *Host) run(ctx context.Context, c *call) error {
 	}
 }
 
+func (c *call) bound() int {
+	switch c.cmd.GetKind().(type) {
+	case *command.Command_PlainRenew, *command.Command_PlainRelease, *command.Command_PlainCancel:
+		return 2 * callsMax
+	}
+	return callsMax
+}
+
 // unreached is why no answer may have come; nil: a leader is reached.
 var unreached = map[api.Reason]error{
 	api.Reason_REASON_NO_LEADER: ErrNoLeader,
@@ -128,6 +153,9 @@ var unreached = map[api.Reason]error{
 func (h *Host) sendCall(c *call) {
 	if h.up == nil || c.done == nil {
 		return
+	}
+	if c.sent == 0 {
+		c.first = h.cfg.Clock()
 	}
 	c.sent, c.again = c.sent+1, false
 	p := pending{what: proposeCall, call: c}
@@ -176,89 +204,4 @@ func (h *Host) finish(c *call) {
 		delete(h.calls, c)
 		close(c.done)
 	}
-}
-
-// stirred wakes the plain waits of one plain session.
-func (h *Host) stirred(id ID) {
-	for c := range h.calls {
-		if c.stir != nil && c.plain == id {
-			select {
-			case c.stir <- struct{}{}:
-			default:
-			}
-		}
-	}
-}
-
-// PlainAcquire acquires for a caller without a session (design section 6). With
-// a request id it waits until ctx ends, keeps the wait alive meanwhile, and
-// cancels it when ctx ends; the cancel is sent once more by every later link
-// until it is applied, for as long as the wait's lease could live.
-func (h *Host) PlainAcquire(ctx context.Context, a *command.PlainAcquire) (*command.Result, error) {
-	watch := &call{plain: fsm.PlainID(a.Owner, a.Lock), stir: make(chan struct{}, 1)}
-	h.mu.Lock()
-	if len(h.calls) >= callsMax {
-		h.mu.Unlock()
-		return nil, ErrTooMany
-	}
-	h.calls[watch] = struct{}{}
-	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		delete(h.calls, watch)
-		h.mu.Unlock()
-	}()
-	ttl := time.Duration(a.TtlNanos)
-	waiting := false
-	for {
-		r, err := h.Propose(ctx, &command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: a}})
-		if waiting && errors.Is(err, ErrQueueFull) {
-			err, r = nil, &command.Result{Code: command.Code_CODE_OK, Standings: []*command.Standing{{State: command.Standing_STATE_WAITING}}}
-		}
-		waiting = err == nil && waits(r)
-		if !waiting {
-			if err != nil && a.RequestId != "" && ctx.Err() != nil {
-				h.cancelPlain(a, ttl)
-			}
-			return r, err
-		}
-		again := time.NewTimer(max(ttl/staleFraction, time.Millisecond))
-		select {
-		case <-watch.stir:
-		case <-again.C:
-		case <-h.gone:
-			again.Stop()
-			return nil, ErrClosed
-		case <-ctx.Done():
-			again.Stop()
-			h.cancelPlain(a, ttl)
-			return nil, ctx.Err()
-		}
-		again.Stop()
-	}
-}
-
-func waits(r *command.Result) bool {
-	return r.Code == command.Code_CODE_OK && len(r.Standings) == 1 &&
-		r.Standings[0].State == command.Standing_STATE_WAITING
-}
-
-// cancelPlain gives a plain wait up in the background. Its bound is the wait's
-// own lease: past that the leader ends it anyway.
-func (h *Host) cancelPlain(a *command.PlainAcquire, ttl time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed || mutant.On("session-plain-cancel") {
-		return // the wait's lease ends it
-	}
-	h.waiting.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*ttl)
-		defer cancel()
-		_, err := h.Propose(ctx, &command.Command{Kind: &command.Command_PlainCancel{PlainCancel: &command.PlainCancel{
-			Owner: a.Owner, Lock: a.Lock, RequestId: a.RequestId,
-		}}})
-		if err != nil {
-			h.cfg.Log.Warn("a plain wait's cancel was not answered; its lease ends it", "lock", a.Lock, "error", err)
-		}
-	})
 }

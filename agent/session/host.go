@@ -64,6 +64,7 @@ type Host struct {
 	heard    time.Duration // when the last answer came on the current link; 0: none
 	urgent   bool          // the next Tick beats whatever the time
 	calls    map[*call]struct{}
+	cancels  map[waitKey]*cancelling // of plain waits that were given up
 	closed   bool
 	reach    api.Reason
 	// processes counts those that this start of the agent has seen.
@@ -118,6 +119,7 @@ func New(cfg Config) *Host {
 		cfg:      cfg,
 		sessions: make(map[ID]*session),
 		calls:    make(map[*call]struct{}),
+		cancels:  make(map[waitKey]*cancelling),
 		gone:     make(chan struct{}),
 		reach:    api.Reason_REASON_NO_LEADER,
 	}
