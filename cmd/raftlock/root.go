@@ -22,16 +22,8 @@ import (
 
 const rootLong = `Locks for the processes of many hosts, through the agent on this one.
 
-Exit statuses, unless a verb says otherwise:
-  0    done
-  64   wrong use: the flags, the arguments, a name out of bounds
-  69   no agent reachable on the socket, or it gave no answer
-  75   not now: the lock was not acquired, or there is no quorum; try again
-  76   the lock was lost, and the command stopped
-  77   denied
-  126  the command could not be executed
-  127  the command was not found
-  128+n  signal n ended the command, or the wait for the lock`
+Exit statuses, the same in all verbs unless one says otherwise:
+`
 
 // global are the flags of all verbs.
 type global struct {
@@ -47,8 +39,9 @@ func newRoot() *cobra.Command {
 		Use:     "raftlock",
 		Version: versionOf(version, info).String(),
 		Short:   "Distributed locks, freed the instant their holder dies",
-		Long:    rootLong,
+		Long:    rootLong + exitsText(),
 		Example: `  raftlock run nightly-report -- ./report.sh
+  token=$(raftlock acquire deploy --owner "deploy-$BUILD" --wait 1m)
   raftlock ls --contested
   raftlock status`,
 		SilenceUsage:  true,
@@ -58,7 +51,8 @@ func newRoot() *cobra.Command {
 		"the agent's socket; also RAFTLOCK_SOCKET")
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newRun(g), newShim(), newWarden(), newGet(g), newLs(g), newStatus(g), newAdmin(), newDemo(), newVersion(g))
+	root.AddCommand(newRun(g), newShim(), newWarden(), newAcquire(g), newRenew(g), newRelease(g),
+		newGet(g), newLs(g), newStatus(g), newMembers(g), newAdmin(), newDemo(), newVersion(g))
 	return root
 }
 
@@ -98,10 +92,15 @@ func positive(timeout time.Duration) error {
 
 // read calls f with a client, within the time-out.
 func (g *global) read(cmd *cobra.Command, f func(context.Context, *raftlock.Client) error) error {
+	return g.call(cmd, 0, f)
+}
+
+// call is read, for what may take longer by so much.
+func (g *global) call(cmd *cobra.Command, longer time.Duration, f func(context.Context, *raftlock.Client) error) error {
 	if err := positive(g.timeout); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), g.timeout)
+	ctx, cancel := context.WithTimeout(cmd.Context(), g.timeout+longer)
 	defer cancel()
 	if err := g.permitted(ctx); err != nil {
 		return err
@@ -127,29 +126,7 @@ func (g *global) permitted(ctx context.Context) error {
 	return exit(runner.ExitDenied, fmt.Errorf("%w; %s", err, runner.KeptOutHint))
 }
 
-// explain gives a read's error its status and its end.
-func (g *global) explain(err error) error {
-	var exit *exitError
-	code, next := runner.ExitNoAgent, "is the agent running? Its socket is named by --socket or RAFTLOCK_SOCKET"
-	if err != nil {
-		next += naming(g.socket, err.Error())
-	}
-	switch {
-	case err == nil, errors.As(err, &exit):
-		return err
-	case errors.Is(err, raftlock.ErrInvalid):
-		code, next = runner.ExitUsage, "change it; repeating is useless"
-	case errors.Is(err, raftlock.ErrDenied):
-		code, next = runner.ExitDenied, "ask who administers this host's agent"
-	case errors.Is(err, raftlock.ErrNoQuorum), errors.Is(err, raftlock.ErrNoLeader):
-		code, next = runner.ExitNotAcquired, "look at raftlock status; get and ls show with --stale what this agent last knew"
-	case errors.Is(err, raftlock.ErrRateLimited), errors.Is(err, raftlock.ErrQueueFull):
-		code, next = runner.ExitNotAcquired, "try again later"
-	}
-	return &exitError{code: code, err: fmt.Errorf("%w; %s", err, next)}
-}
-
-// print writes v as indented JSON.
+// printJSON writes v as indented JSON.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

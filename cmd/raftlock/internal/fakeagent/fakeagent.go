@@ -14,6 +14,7 @@ package fakeagent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -44,6 +45,7 @@ type Agent struct {
 	locks    map[string]*lock
 	silent   bool
 	reach    raftlockv1.Reason // not UNSPECIFIED: acquires are not answered
+	refuses  raftlockv1.Reason // not UNSPECIFIED: plain requests are answered so
 	deafTo   func(pid int) bool
 	events   []string
 	watched  []*os.File      // pidfds
@@ -70,10 +72,13 @@ type lock struct {
 }
 
 type claim struct {
-	s        *session // nil: a stranger
+	s        *session // nil: a stranger, or plain
 	seq      uint64
 	token    uint64
 	priority int32
+	owner    string // of plain holds, as the two below
+	ttl      time.Duration
+	metadata map[string]string
 }
 
 // Listen starts an agent on the socket.
@@ -417,7 +422,8 @@ func (a *Agent) leave(s *session, which func(*claim) bool) {
 func (a *Agent) info(l *lock) *raftlockv1.LockInfo {
 	i := &raftlockv1.LockInfo{Name: l.name, Waiters: uint64(len(l.queue)), Revoked: l.revoked}
 	if c := l.holder; c != nil {
-		i.Held, i.Holder = true, &raftlockv1.Holder{Owner: "stranger", Agent: "fake", Token: c.token}
+		i.Held, i.Holder = true, &raftlockv1.Holder{Owner: cmp.Or(c.owner, "stranger"), Agent: "fake", Token: c.token}
+		i.TtlNanos, i.Metadata = uint64(c.ttl), c.metadata
 		if c.s != nil {
 			i.Holder.Owner, i.Holder.Session, i.TtlNanos = "uid:1000", c.s.id, uint64(c.s.ttl)
 		}
