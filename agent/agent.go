@@ -58,7 +58,8 @@ type Config struct {
 
 	Network link.Network
 	Gossip  Gossip
-	// Store keeps the small files of the data directory.
+	// Store keeps the small files of the data directory. Progress saves one too,
+	// beside Bootstrap, which has its own.
 	Store bootstrap.Store
 	// Open opens the Raft stores; called once, when this agent is a member.
 	Open func() (*Stores, error)
@@ -85,7 +86,10 @@ type Agent struct {
 	cfg      Config
 	boot     *bootstrap.Bootstrap
 	sessions *session.Host
-	wake     chan struct{}           // capacity 1
+	wake     chan struct{}      // capacity 1
+	probes   chan chan struct{} // the ticker answers them; see Progress
+	over     chan struct{}      // closed when Run stops
+	progress progress
 	stop     context.CancelCauseFunc // ends Run; set by it, before anything runs
 	stores   *Stores                 // set before node, closed after it
 
@@ -104,7 +108,7 @@ type Agent struct {
 
 // New makes an Agent. It starts nothing.
 func New(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1)}
+	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1), probes: make(chan chan struct{}), over: make(chan struct{})}
 	id, err := bootstrap.LoadServerID(cfg.Store, cfg.Rand)
 	if err != nil {
 		return nil, fmt.Errorf("server id: %w", err)
@@ -202,6 +206,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		part("proof of death", a.prove)
 	}
 	<-ctx.Done()
+	close(a.over)
 	// Streams first, so that no application is told a thing that ends; then the
 	// parts; Raft last, since the parts read from it.
 	a.sessions.Close()
@@ -300,13 +305,18 @@ func (a *Agent) tick(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		var turned chan struct{}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		case <-a.wake:
+		case turned = <-a.probes:
 		}
 		timer.Reset(a.sessions.Tick())
+		if turned != nil {
+			close(turned)
+		}
 	}
 }
 

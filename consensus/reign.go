@@ -20,6 +20,7 @@ const retryPause = 20 * time.Millisecond
 func (n *Node) lead() {
 	var over uint64 // the term given up; this node leads in it no more
 	for {
+		n.turned()
 		term, ok := n.leading()
 		if ok && term != over {
 			if n.reign(term) {
@@ -35,6 +36,7 @@ func (n *Node) lead() {
 		case <-n.closing:
 			return
 		case <-n.poke:
+		case <-n.turns:
 		}
 	}
 }
@@ -126,6 +128,7 @@ func (l *Leadership) rounds() error {
 			return ErrClosed
 		default:
 		}
+		n.turned()
 		if !n.leads(l.term) {
 			return ErrNotLeading
 		}
@@ -143,6 +146,7 @@ func (l *Leadership) rounds() error {
 		select {
 		case <-l.wake:
 		case <-n.poke:
+		case <-n.turns:
 		case <-n.closing:
 		}
 	}
