@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,9 +56,10 @@ type Daemon struct {
 // gives back when it fails. It starts nothing; Run must follow.
 func Open(opt Options) (_ *Daemon, err error) {
 	if err := opt.Validate(); err != nil {
+		opt.closeActivated()
 		return nil, err
 	}
-	d := &Daemon{opt: opt, log: opt.Log}
+	d := &Daemon{opt: opt, log: opt.Log, undo: []func(){opt.closeActivated}}
 	defer func() {
 		if err != nil {
 			d.giveBack()
@@ -181,20 +183,30 @@ func (d *Daemon) transport(dialer *net.Dialer) func(raft.ServerID) raft.Transpor
 
 func (d *Daemon) openSockets() (err error) {
 	if d.app, err = uds.Listen(uds.Config{
-		Path: d.opt.Socket, Mode: 0o660, Group: d.opt.SocketGroup, Kernel: d.kernel.Kernel, Log: d.log,
+		Path: unlessActivated(d.opt.Socket, d.opt.AppListener), Listener: d.opt.AppListener,
+		Mode: 0o660, Group: d.opt.SocketGroup, Kernel: d.kernel.Kernel, Log: d.log,
 		Register: func(g *grpc.Server) { api.RegisterRaftLockServer(g, d.api) },
 	}); err != nil {
 		return fmt.Errorf("application socket (--socket): %w", err)
 	}
 	d.undo = append(d.undo, func() { _ = d.app.Close() })
 	if d.admin, err = uds.Listen(uds.Config{
-		Path: d.opt.AdminSocket, Mode: 0o600, Kernel: d.kernel.Kernel, Log: d.log,
+		Path: unlessActivated(d.opt.AdminSocket, d.opt.AdminListener), Listener: d.opt.AdminListener,
+		Mode: 0o600, Kernel: d.kernel.Kernel, Log: d.log,
 		Register: func(g *grpc.Server) { api.RegisterAdminServer(g, agent.NewAdmin(d.api)) },
 	}); err != nil {
 		return fmt.Errorf("administrator's socket (--admin-socket): %w", err)
 	}
 	d.undo = append(d.undo, func() { _ = d.admin.Close() })
 	return nil
+}
+
+// unlessActivated is the path to make a socket at; none where one was handed in.
+func unlessActivated(path string, handedIn net.Listener) string {
+	if handedIn != nil {
+		return ""
+	}
+	return path
 }
 
 func (d *Daemon) openHTTP() error {
@@ -252,16 +264,18 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.http != nil {
 		core = append(core, begin("HTTP", d.http.run))
 	}
-	reach := begin("health", d.report)
+	telling := []*part{begin("health", d.report), begin("watchdog", d.guard), begin("status", d.show)}
 	d.log.Info("started", "name", d.opt.Name, "version", d.opt.Version, "socket", d.app.Addr(),
 		"peer", d.opt.advertised(d.peer.Addr().(*net.TCPAddr).Port), "server", d.agent.ServerID())
+	d.tell("READY=1")
 	if d.opt.Started != nil {
 		d.opt.Started()
 	}
 
 	<-ctx.Done()
 	d.log.Info("stopping")
-	end([]*part{reach})
+	d.tell("STOPPING=1")
+	end(telling)
 	d.handOver()
 	end(core)
 	d.api.Wait()
@@ -270,7 +284,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		end(network[i : i+1])
 	}
 	var errs []error
-	for _, p := range append(append(network, core...), reach) {
+	for _, p := range slices.Concat(network, core, telling) {
 		errs = append(errs, p.err)
 	}
 	errs = append(errs, d.data.close())

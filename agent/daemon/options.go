@@ -68,6 +68,16 @@ type Options struct {
 	// Started, if not nil, is called once by Run, when the sockets are served.
 	// Run waits for it.
 	Started func()
+	// AppListener and AdminListener, if not nil, are served in place of Socket
+	// and AdminSocket, whose paths are then not touched: file, owner and mode are
+	// those of whoever made them. Open takes them over, also when it fails.
+	AppListener, AdminListener net.Listener
+	// Notify, if not nil, tells a service manager how it goes, in the words of
+	// sd_notify(3). It is called from several goroutines.
+	Notify func(state string) error
+	// Watchdog, if not zero, is how long the service manager takes silence for
+	// life: within it Notify tells of progress, where there is any.
+	Watchdog time.Duration
 	// Version of the software, for people.
 	Version string
 	Log     *slog.Logger

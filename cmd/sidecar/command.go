@@ -145,6 +145,9 @@ func (f *flags) run(cmd *cobra.Command) error {
 	if opt.Dev {
 		opt.Started = func() { next(cmd.OutOrStdout(), opt) }
 	}
+	if err := opt.FromSystemd(); err != nil {
+		return failure{err}
+	}
 	d, err := daemon.Open(opt)
 	if err != nil {
 		return failure{err}
