@@ -8,6 +8,7 @@ import (
 	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/lease"
 	"github.com/raftlock/raftlock/link/linkpb"
+	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
 // proposed takes the answer to one proposal of the current link.
@@ -30,6 +31,7 @@ func (h *Host) proposed(f *linkpb.Proposed, now time.Duration) {
 	}
 	if e := s.entries[p.seq]; e != nil && p.what == proposeRequest {
 		e.way = nil
+		e.spans.met(f.Holder)
 	}
 	switch f.Outcome {
 	case linkpb.Proposed_OUTCOME_QUEUE_FULL:
@@ -66,7 +68,7 @@ func (h *Host) refused(s *session, p pending) {
 		s.retry = true
 		return
 	}
-	delete(s.entries, p.seq)
+	s.remove(p.seq, tracing.OutcomeRefused, api.Reason_REASON_QUEUE_FULL)
 	s.answer(&api.Answer{Seq: p.seq, Reason: api.Reason_REASON_QUEUE_FULL, Detail: "the leader's queue is full; ask again later"})
 	h.unchanged(s, e)
 }
@@ -254,7 +256,7 @@ func (h *Host) standing(s *session, st *command.Standing, out *api.Reconciled, n
 			return
 		}
 		out.Unseen = append(out.Unseen, st.Seq)
-		delete(s.entries, st.Seq)
+		s.remove(st.Seq, tracing.OutcomeUnknown, api.Reason_REASON_UNSPECIFIED)
 		return
 	}
 	_, listed := s.reconcile[st.Seq]
@@ -275,12 +277,14 @@ func (h *Host) stands(s *session, e *entry, st *command.Standing, now time.Durat
 	switch st.State {
 	case command.Standing_STATE_WAITING:
 		e.position = st.Position
+		e.spans.waits(e.lock, st.Position)
 		if !e.answered {
 			e.answered = true
 			s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_OK, Standing: standingOf(s, e, st)})
 		}
 	case command.Standing_STATE_HELD:
 		e.held, e.token = true, st.Token
+		e.spans.granted(st.Token)
 		if st.Revoked {
 			h.revoke(s, e, now)
 		}
@@ -293,10 +297,11 @@ func (h *Host) stands(s *session, e *entry, st *command.Standing, now time.Durat
 // over ends an entry: it neither waits nor holds any more.
 func (h *Host) over(s *session, e *entry, st *command.Standing) {
 	delete(s.entries, e.seq)
+	as := standingOf(s, e, st)
+	e.ends(as.Reason)
 	if e.lost {
 		return // told already
 	}
-	as := standingOf(s, e, st)
 	if e.answered {
 		s.tell(as)
 		return
@@ -312,9 +317,10 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 	}
 	out := &api.Answer{Seq: e.seq, Reason: reason(r.Code), Detail: r.Detail}
 	delete(s.entries, e.seq)
+	e.ends(out.Reason)
 	if c := e.cmd.GetRelease(); c != nil {
 		if held := s.entries[c.Hold]; held != nil && held.token == c.Token {
-			delete(s.entries, c.Hold)
+			s.remove(c.Hold, tracing.OutcomeGone, api.Reason_REASON_RELEASED)
 		}
 	}
 	out.TtlNanos = r.TtlNanos
@@ -352,7 +358,7 @@ func (h *Host) choreDone(s *session, k choreKey, r *command.Result) {
 		}})
 	case choreRelease:
 		if e := s.entries[k.seq]; e != nil && e.token == k.token {
-			delete(s.entries, k.seq)
+			s.remove(k.seq, tracing.OutcomeGone, api.Reason_REASON_LOST)
 		}
 		s.tell(&api.Standing{Seq: k.seq, State: api.Standing_STATE_GONE, Token: k.token, Reason: api.Reason_REASON_LOST})
 	case choreEnd:

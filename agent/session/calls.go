@@ -47,10 +47,12 @@ type call struct {
 	first  time.Duration // when it was sent first, if it was
 	again  bool
 	result *command.Result
+	holder *linkpb.Trace
 	answer *linkpb.QueryAnswer
 	err    error
 	done   chan struct{}
 	wait   *plainWait // of a plain wait: no request, but what a stir names
+	spans  *spans
 }
 
 // Reply is the answer to a command that no attached session makes.
@@ -62,6 +64,8 @@ type Reply struct {
 	// Repeated: it was sent more than once, so it may have been applied before
 	// the time that this answers.
 	Repeated bool
+
+	holder *linkpb.Trace // of an acquire: who was in the way, where that is known
 }
 
 // Propose asks the cluster to apply a command that no attached session makes,
@@ -77,11 +81,13 @@ func (h *Host) Ask(ctx context.Context, c *command.Command) (Reply, error) {
 	if complaint := command.Valid(c); complaint != "" {
 		return Reply{Result: &command.Result{Code: command.Code_CODE_INVALID, Detail: complaint}}, nil
 	}
-	x := &call{cmd: c}
+	x := &call{cmd: c, spans: h.within(ctx)}
 	if err := h.run(ctx, x); err != nil {
+		x.spans.settled(nil, err)
 		return Reply{}, err
 	}
-	return Reply{Result: x.result, Sent: x.first, Repeated: x.sent > 1}, x.err
+	x.spans.settled(x.result, x.err)
+	return Reply{Result: x.result, Sent: x.first, Repeated: x.sent > 1, holder: x.holder}, x.err
 }
 
 // Query reads. With stale it may be answered by a replica that does not lead.
@@ -160,6 +166,7 @@ func (h *Host) sendCall(c *call) {
 	c.sent, c.again = c.sent+1, false
 	p := pending{what: proposeCall, call: c}
 	if c.query == nil {
+		p.trace = c.spans.sends(h.up)
 		h.propose(c.cmd, p)
 		return
 	}
@@ -178,7 +185,7 @@ func (h *Host) callAnswered(c *call, f *linkpb.Proposed) {
 		}
 		c.err = ErrQueueFull
 	case linkpb.Proposed_OUTCOME_APPLIED:
-		c.result = f.Result
+		c.result, c.holder = f.Result, f.Holder
 	default:
 		return // the next link asks again
 	}

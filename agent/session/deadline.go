@@ -7,6 +7,7 @@ import (
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/lease"
+	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
 // look judges by V: what was reported as held and is past its deadline is
@@ -17,13 +18,7 @@ func (h *Host) look(s *session, now time.Duration) (left time.Duration, held boo
 		if !e.reported || e.lost {
 			continue
 		}
-		v := s.v
-		if e.revoked {
-			v = min(v, e.frozen)
-		}
-		if e.listed && !mutant.On("session-claimed") {
-			v = max(v, s.claimed) // what it may still believe, from before the restart
-		}
+		v := s.deadline(e)
 		if now >= v && !mutant.On("session-look") {
 			h.lose(s, e)
 			continue
@@ -35,10 +30,23 @@ func (h *Host) look(s *session, now time.Duration) (left time.Duration, held boo
 	return left, held
 }
 
+// deadline is V of one of the session's holds.
+func (s *session) deadline(e *entry) time.Duration {
+	v := s.v
+	if e.revoked {
+		v = min(v, e.frozen)
+	}
+	if e.listed && !mutant.On("session-claimed") {
+		v = max(v, s.claimed) // what it may still believe, from before the restart
+	}
+	return v
+}
+
 // lose tells the application that it holds no longer, and gives the hold back.
 // A new acquire of the lock is a new handle.
 func (h *Host) lose(s *session, e *entry) {
 	e.lost = true
+	h.measureEnd(e, HowLost, OutcomeError)
 	s.tell(&api.Standing{Seq: e.seq, State: api.Standing_STATE_GONE, Lock: e.lock, Token: e.token, Reason: api.Reason_REASON_LOST})
 	if mutant.On("session-lost-release") {
 		return
@@ -48,13 +56,16 @@ func (h *Host) lose(s *session, e *entry) {
 	})
 }
 
-// renewed moves V by the answer to a beat that spoke for s.
-func (h *Host) renewed(s *session, b beat, now time.Duration) {
+// renewed moves V by the answer to a beat that spoke for s, and reports whether
+// that renewed a hold.
+func (h *Host) renewed(s *session, b beat, now time.Duration) bool {
+	was := s.v
 	if s.grow != 0 && b.number > s.growAfter {
 		h.reckon(s, s.grow)
 		s.grow = 0
 	}
 	h.moveV(s, lease.HolderDeadline(b.sent, s.ttl), now)
+	return s.v > was && s.holds()
 }
 
 // moveV is the only place where V goes forward.
@@ -103,12 +114,16 @@ func (h *Host) report(s *session, e *entry, now time.Duration) {
 	if s.v-now <= s.ttl/aheadFraction && !mutant.On("session-report-early") {
 		h.urgent = true
 		h.cfg.Wake()
+		e.spans.noted(tracing.EventRenewing)
 		return
 	}
 	if e.revoked {
 		return // its leader takes it back; it was never ours to report
 	}
 	e.reported = true
+	h.measureGranted(e)
+	e.spans.over(tracing.OutcomeHeld, "", e.token)
+	e.spans = nil
 	st := &api.Standing{
 		Seq: e.seq, State: api.Standing_STATE_HELD, Lock: e.lock, Token: e.token, DeadlineNanos: uint64(s.v),
 	}

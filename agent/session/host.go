@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/link"
@@ -38,7 +40,8 @@ type Uplink interface {
 	Send(*link.Up)
 }
 
-// Config is what a Host is made of. All fields are required.
+// Config is what a Host is made of. All fields are required unless it says
+// otherwise.
 type Config struct {
 	// Agent is this agent's name; Incarnation the random number of this start.
 	Agent       string
@@ -46,6 +49,11 @@ type Config struct {
 	// Clock reads the host's CLOCK_BOOTTIME.
 	Clock func() time.Duration
 	Log   *slog.Logger
+	// Tracer makes the spans of requests; nil: none are made here, and those of
+	// who asks are handed on.
+	Tracer trace.Tracer
+	// Metrics takes what is measured; nil: nothing is.
+	Metrics Metrics
 	// Wake asks the caller of Tick to call it soon. It must not block or call
 	// back.
 	Wake func()
@@ -100,6 +108,7 @@ type pending struct {
 	chore      choreKey
 	list       int // of a reconcile: the application's list it carries; 0: none
 	call       *call
+	trace      *linkpb.Trace // what the leader is told of who asks; nil: nobody records it
 }
 
 type proposalKind uint8
@@ -115,6 +124,9 @@ const (
 
 // New makes a Host. It starts nothing.
 func New(cfg Config) *Host {
+	if cfg.Metrics == nil {
+		cfg.Metrics = noMetrics{}
+	}
 	return &Host{
 		cfg:      cfg,
 		sessions: make(map[ID]*session),
@@ -274,12 +286,17 @@ func (h *Host) beatAnswered(number uint64, now time.Duration) {
 	h.beats = h.beats[i+1:]
 	h.heard = now
 	h.setReach(api.Reason_REASON_OK)
+	h.cfg.Metrics.BeatAnswered(now - b.sent)
+	renewed := 0
 	for id, s := range h.sessions {
 		if _, excepted := b.except[id]; excepted || !s.confirmed || number <= s.confirmedAfter {
 			continue
 		}
-		h.renewed(s, b, now)
+		if h.renewed(s, b, now) {
+			renewed++
+		}
 	}
+	h.cfg.Metrics.Renewed(renewed)
 }
 
 // propose sends one command on the link, naming the session's attachment.
@@ -290,5 +307,5 @@ func (h *Host) propose(c *command.Command, p pending) {
 	h.up.nextID++
 	id := h.up.nextID
 	h.up.pending[id] = p
-	h.up.Send(&link.Up{Frame: &linkpb.Up_Propose{Propose: &linkpb.Propose{Id: id, Command: c}}})
+	h.up.Send(&link.Up{Frame: &linkpb.Up_Propose{Propose: &linkpb.Propose{Id: id, Command: c, Trace: p.trace}}})
 }

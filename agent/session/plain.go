@@ -70,19 +70,28 @@ func (w *WaitOver) Cancelled(ctx context.Context) bool {
 // live. When the Host closes nothing is cancelled: the same request keeps its
 // place at another agent for a TTL.
 func (h *Host) PlainAcquire(ctx context.Context, a *command.PlainAcquire) (Reply, error) {
+	turn := h.within(ctx)
+	r, err := h.plainAcquire(ctx, a, turn)
+	turn.settled(r.Result, err)
+	return r, err
+}
+
+func (h *Host) plainAcquire(ctx context.Context, a *command.PlainAcquire, turn *spans) (Reply, error) {
 	w := &plainWait{key: waitKey{fsm.PlainID(a.Owner, a.Lock), a.RequestId}, ask: a, stir: make(chan struct{}, 1)}
 	watch := &call{wait: w}
 	if err := h.watchWait(watch); err != nil {
 		return Reply{}, err
 	}
 	for {
-		r, err := h.Ask(ctx, &command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: a}})
+		r, err := h.Ask(turn.within(ctx), &command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: a}})
 		switch {
 		case err == nil && !waits(r.Result):
 			h.unwatch(watch)
 			return r, nil
 		case err == nil:
 			w.waits = true
+			turn.met(r.holder)
+			turn.waits(a.Lock, r.Standings[0].Position)
 		case w.waits && (errors.Is(err, ErrQueueFull) || errors.Is(err, ErrTooMany)):
 			// It stands in the queue, and is asked about again.
 		default:

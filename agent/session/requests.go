@@ -8,12 +8,19 @@ import (
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/internal/mutant"
+	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
 // add begins a request, or finds that it is a repetition of one not finished.
-func (h *Host) add(s *session, e *entry) {
+func (h *Host) add(s *session, e *entry, t *api.Trace) {
 	s.use(e.seq)
-	if old := s.entries[e.seq]; old != nil {
+	old := s.entries[e.seq]
+	if old == nil {
+		e.spans = h.arrived(s, e, t)
+	} else if old.spans == nil && !old.reported {
+		old.spans = h.arrived(s, e, t) // an older start of this agent had it
+	}
+	if old != nil {
 		// Asked again over a new stream. A known standing is answered from
 		// what is believed; an unanswered request is sent again, which the
 		// cluster answers with the answer of once.
@@ -33,6 +40,7 @@ func (h *Host) add(s *session, e *entry) {
 	}
 	if len(s.entries) >= entriesMax {
 		s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_LIMIT, Detail: "too many requests and holds in one session"})
+		e.ends(api.Reason_REASON_LIMIT)
 		h.unchanged(s, e)
 		return
 	}
@@ -40,7 +48,7 @@ func (h *Host) add(s *session, e *entry) {
 	h.request(s, e)
 }
 
-func (h *Host) acquire(s *session, q *api.Acquire) {
+func (h *Host) acquire(s *session, q *api.Acquire, t *api.Trace) {
 	if q.Seq == 0 {
 		s.answer(&api.Answer{Reason: api.Reason_REASON_INVALID, Detail: "an acquire needs a sequence from 1"})
 		return
@@ -55,7 +63,7 @@ func (h *Host) acquire(s *session, q *api.Acquire) {
 	slices.SortFunc(a.Metadata, func(x, y *command.Pair) int { return cmp.Compare(x.Key, y.Key) })
 	c := &command.Command{Session: s.id[:], Seq: q.Seq, Kind: &command.Command_Acquire{Acquire: a}}
 	if h.valid(s, c) {
-		h.add(s, &entry{seq: q.Seq, acquire: true, lock: q.Lock, cmd: c})
+		h.add(s, &entry{seq: q.Seq, acquire: true, lock: q.Lock, cmd: c}, t)
 	}
 }
 
@@ -87,7 +95,7 @@ func (h *Host) cancel(s *session, target uint64) {
 	})
 }
 
-func (h *Host) release(s *session, q *api.Release) {
+func (h *Host) release(s *session, q *api.Release, t *api.Trace) {
 	c := &command.Command{Seq: q.Seq, Kind: &command.Command_Release{Release: &command.Release{
 		Hold: q.Hold, Token: q.Token, Lost: q.Lost,
 	}}}
@@ -101,12 +109,16 @@ func (h *Host) release(s *session, q *api.Release) {
 		h.chore(s, choreKey{kind: choreRelease, seq: q.Hold, token: q.Token}, c)
 		return
 	}
-	h.add(s, &entry{seq: q.Seq, cmd: c})
+	e := &entry{seq: q.Seq, cmd: c}
+	if held := s.entries[q.Hold]; held != nil {
+		e.lock = held.lock // for people
+	}
+	h.add(s, e, t)
 }
 
 // setTTL lowers V before a smaller TTL is asked for; a larger one counts for
 // beats sent after its answer.
-func (h *Host) setTTL(s *session, q *api.SetTTL, now time.Duration) {
+func (h *Host) setTTL(s *session, q *api.SetTTL, t *api.Trace, now time.Duration) {
 	if q.Seq == 0 {
 		s.answer(&api.Answer{Reason: api.Reason_REASON_INVALID, Detail: "a change of TTL needs a sequence from 1"})
 		return
@@ -119,7 +131,7 @@ func (h *Host) setTTL(s *session, q *api.SetTTL, now time.Duration) {
 		return
 	}
 	h.shorten(s, bounded(q.TtlNanos), now)
-	h.add(s, &entry{seq: q.Seq, cmd: c})
+	h.add(s, &entry{seq: q.Seq, cmd: c}, t)
 }
 
 // reconcile makes the application's list this agent's, and asks the cluster.
@@ -140,6 +152,7 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) bool {
 		if b.Token != 0 {
 			e.listed = !e.reported
 			e.held, e.reported, e.answered, e.token = true, true, true, b.Token
+			e.spans.over(tracing.OutcomeHeld, "", b.Token)
 		}
 		s.use(b.Seq)
 	}
@@ -177,7 +190,7 @@ func (s *session) canKeep(q *api.Reconcile) bool {
 // with the TTL from before it.
 func (s *session) forget(seq uint64) {
 	if e := s.entries[seq]; e == nil || e.cmd.GetSetTtl() == nil {
-		delete(s.entries, seq)
+		s.remove(seq, tracing.OutcomeCancelled, api.Reason_REASON_CANCELLED)
 	}
 }
 

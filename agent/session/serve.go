@@ -258,13 +258,13 @@ func (h *Host) handle(s *session, p *process, str *stream, r *api.SessionRequest
 	case *api.SessionRequest_Beat:
 		p.beat(q.Beat.ClockNanos, now)
 	case *api.SessionRequest_Acquire:
-		h.acquire(s, q.Acquire)
+		h.acquire(s, q.Acquire, r.Trace)
 	case *api.SessionRequest_Cancel:
 		h.cancel(s, q.Cancel.Target)
 	case *api.SessionRequest_Release:
-		h.release(s, q.Release)
+		h.release(s, q.Release, r.Trace)
 	case *api.SessionRequest_SetTtl:
-		h.setTTL(s, q.SetTtl, now)
+		h.setTTL(s, q.SetTtl, r.Trace, now)
 	case *api.SessionRequest_Reconcile:
 		if !h.reconcile(s, q.Reconcile) {
 			return false

@@ -9,6 +9,7 @@ import (
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/internal/mutant"
+	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
 // session is what this agent believes of one session. The Host's mutex guards
@@ -94,6 +95,8 @@ type entry struct {
 	revoked  bool
 	frozen   time.Duration // V of a revoked hold
 	lost     bool
+	measured measured
+	spans    *spans // nil: nobody records it, or it is reported
 }
 
 // choreKey names something this agent repeats until it is applied.
@@ -211,7 +214,7 @@ func (h *Host) request(s *session, e *entry) {
 	}
 	e.sent++
 	e.way = h.up
-	h.proposeFor(s, e.cmd, pending{what: proposeRequest, seq: e.seq})
+	h.proposeFor(s, e.cmd, pending{what: proposeRequest, seq: e.seq, trace: e.spans.sends(h.up)})
 }
 
 // chore adds something to repeat until it is applied, and sends it.
@@ -251,6 +254,10 @@ func (h *Host) drop(s *session, why api.Reason) {
 	}
 	delete(h.sessions, s.id)
 	close(s.gone)
+	for _, e := range s.entries {
+		h.measureEnd(e, HowSessionEnded, OutcomeEnded)
+	}
+	s.endSpans(tracing.OutcomeGone, word(final(why)))
 	if s.stream != nil {
 		s.stream.send(ended(why))
 		s.stream.finish()
@@ -264,6 +271,7 @@ func (s *session) detach() {
 	for _, str := range s.streams() {
 		str.abort()
 	}
+	s.endSpans(tracing.OutcomeUnknown, "")
 	s.stream = nil
 	for _, p := range s.processes() {
 		p.stream = nil
