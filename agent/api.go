@@ -37,6 +37,12 @@ var errNoPeer = errors.New("the caller's process is not known")
 type APIConfig struct {
 	// Peer tells the process that calls.
 	Peer func(context.Context) (session.Peer, bool)
+	// Identity tells whose call it is, such as "uid:1000": by it plain holds and
+	// requests are bounded. False: nobody's, and only reads are answered. Nil:
+	// always false.
+	Identity func(context.Context) (string, bool)
+	// Limiter bounds what each identity asks for; nil: nothing is bounded.
+	Limiter Limiter
 	// Seen is every agent in view.
 	Seen func() []Seen
 	// Version of the software, for people.
@@ -51,6 +57,7 @@ type API struct {
 	cfg     APIConfig
 	log     *slog.Logger
 	serving sync.WaitGroup
+	drawing sync.Mutex // guards the agent's Rand, for request ids
 }
 
 // NewAPI makes the service of a. It starts nothing.
@@ -92,6 +99,15 @@ func (s *appStream) Close() { s.once.Do(func() { close(s.closed) }) }
 
 // Get reads one lock.
 func (s *API) Get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return s.get(ctx, q)
+}
+
+func (s *API) get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, error) {
 	if n := len(q.Lock); n == 0 || n > command.NameBytesMax {
 		return nil, refused(api.Reason_REASON_INVALID, "a lock's name has 1 to 512 bytes")
 	}
@@ -108,6 +124,11 @@ func (s *API) Get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, err
 
 // List reads a page of the locks that are held or waited for.
 func (s *API) List(ctx context.Context, q *api.ListRequest) (*api.ListResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	list := &linkpb.ListLocks{
 		Prefix: q.Prefix, Pattern: q.Pattern, Owner: q.Owner, Contested: q.Contested,
 		After: q.After, Limit: q.Limit,
@@ -146,9 +167,15 @@ func (s *API) query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, 
 }
 
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return boundedBy(ctx, readTimeout)
+}
+
+// boundedBy ends a call before its caller's deadline, or after so long where the
+// caller set none.
+func boundedBy(ctx context.Context, otherwise time.Duration) (context.Context, context.CancelFunc) {
 	deadline, has := ctx.Deadline()
 	if !has {
-		return context.WithTimeout(ctx, readTimeout)
+		return context.WithTimeout(ctx, otherwise)
 	}
 	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/10, answerMargin)))
 }
@@ -156,9 +183,7 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 func apiLock(l *linkpb.LockInfo) *api.LockInfo {
 	out := &api.LockInfo{
 		Name: l.Lock, Held: l.Holder != nil, Waiters: l.Waiters, Revoked: l.Revoked, TtlNanos: l.TtlNanos,
-	}
-	if h := l.Holder; h != nil {
-		out.Holder = &api.Holder{Session: h.Session, Owner: h.Owner, Agent: h.Agent, Token: h.Token}
+		Holder: apiHolder(l.Lock, l.Holder), LeaseLeftNanos: l.LeaseLeftNanos,
 	}
 	for _, p := range l.Metadata {
 		if out.Metadata == nil {
@@ -185,7 +210,7 @@ func NewAdmin(s *API) *Admin { return &Admin{s: s} }
 func (d *Admin) ForceRelease(ctx context.Context, q *api.ForceReleaseRequest) (*api.ForceReleaseResponse, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	held, err := d.s.Get(ctx, &api.GetRequest{Lock: q.Lock})
+	held, err := d.s.get(ctx, &api.GetRequest{Lock: q.Lock})
 	if err != nil {
 		return nil, err
 	}

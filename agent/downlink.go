@@ -279,7 +279,9 @@ func (k *downlink) query(q *linkpb.Query) bool {
 	if !over {
 		k.d.owned.Go(func() {
 			defer func() { <-k.queries }()
-			k.Send(queryFrame(answerQuery(k.d.ctx, k.d.node, q)))
+			a := answerQuery(k.d.ctx, k.d.node, q)
+			k.d.tellLeases(a)
+			k.Send(queryFrame(a))
 		})
 	}
 	k.d.mu.Unlock()

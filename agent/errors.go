@@ -2,12 +2,18 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/raftlock/raftlock/agent/bootstrap"
 	"github.com/raftlock/raftlock/agent/session"
@@ -16,7 +22,9 @@ import (
 
 // ErrorDomain is the domain of the ErrorInfo that every refusal carries. Its
 // reason is the name of an api.Reason without the prefix "REASON_", its
-// metadata has "applied": "no" or "unknown".
+// metadata has "applied": "no" or "unknown", and where somebody else holds the
+// lock "holder_owner", "holder_token", "holder_agent" and, of a session,
+// "holder_session" in hex. A refusal that passes by itself carries a RetryInfo.
 const ErrorDomain = "raftlock"
 
 // meaning is what a caller is told of an error.
@@ -73,6 +81,18 @@ var reasonCodes = map[api.Reason]codes.Code{
 	api.Reason_REASON_EXISTS:        codes.AlreadyExists,
 }
 
+// advice is what to do about an answer that says no, where its text does not.
+var advice = map[api.Reason]string{
+	api.Reason_REASON_HELD:         "try again later, or wait your turn by giving a time to wait",
+	api.Reason_REASON_NOT_HELD:     "it was released, or its lease ran out: acquire it again",
+	api.Reason_REASON_NOT_OWNER:    "yours was released, or its lease ran out: acquire it again",
+	api.Reason_REASON_STALE_TOKEN:  "that hold is over: acquire it again, or leave the token out",
+	api.Reason_REASON_LIMIT:        "release some first",
+	api.Reason_REASON_RATE_LIMITED: "ask less often, or raise the agent's --limit-rate",
+	api.Reason_REASON_REVOKED:      "finish what you do with it, and release that token",
+	api.Reason_REASON_EXISTS:       "choose another owner",
+}
+
 // effect says whether a request changes anything if it is applied.
 type effect bool
 
@@ -122,16 +142,50 @@ func refused(why api.Reason, detail string) error {
 	return refusal(code, why, false, detail)
 }
 
+// refusedFor is refused with what to do next, and with who has the lock: nil,
+// where that is not the reason.
+func refusedFor(why api.Reason, detail string, holder *api.Holder) error {
+	info := infoFor(why, false)
+	if holder != nil {
+		info.Metadata["holder_owner"] = holder.Owner
+		info.Metadata["holder_token"] = strconv.FormatUint(holder.Token, 10)
+		info.Metadata["holder_agent"] = holder.Agent
+		if len(holder.Session) > 0 {
+			info.Metadata["holder_session"] = hex.EncodeToString(holder.Session)
+		}
+		detail = fmt.Sprintf("%s: %q, with token %d", detail, holder.Owner, holder.Token)
+	}
+	if next := advice[why]; next != "" {
+		detail += "; " + next
+	}
+	return withDetails(reasonCodes[why], detail, info)
+}
+
+// limited is the refusal of who asks for too much, until so much later.
+func limited(what string, later time.Duration) error {
+	text := fmt.Sprintf("%s; come back in %v; %s", what, later.Round(time.Millisecond), advice[api.Reason_REASON_RATE_LIMITED])
+	return withDetails(codes.ResourceExhausted, text, infoFor(api.Reason_REASON_RATE_LIMITED, false),
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(later)})
+}
+
 func refusal(code codes.Code, why api.Reason, unknown bool, text string) error {
+	return withDetails(code, text, infoFor(why, unknown))
+}
+
+func infoFor(why api.Reason, unknown bool) *errdetails.ErrorInfo {
 	applied := "no"
 	if unknown {
 		applied = "unknown"
 	}
-	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{
+	return &errdetails.ErrorInfo{
 		Reason:   why.String()[len("REASON_"):],
 		Domain:   ErrorDomain,
 		Metadata: map[string]string{"applied": applied},
-	})
+	}
+}
+
+func withDetails(code codes.Code, text string, details ...protoadapt.MessageV1) error {
+	st, err := status.New(code, text).WithDetails(details...)
 	if err != nil {
 		return status.Error(code, text) // a detail that cannot be packed is left out
 	}

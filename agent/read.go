@@ -41,3 +41,24 @@ func lockInfo(i fsm.LockInfo) *linkpb.LockInfo {
 		Metadata: i.Metadata, TtlNanos: i.TTLNanos,
 	}
 }
+
+// tellLeases adds what is left until D of the sessions that hold the locks read.
+// Nobody but the leader knows, so a stale read has none; what ended since it was
+// read neither.
+func (d *leading) tellLeases(a *linkpb.QueryAnswer) {
+	if a.Stale {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.clock()
+	for _, l := range a.Locks {
+		if len(l.GetHolder().GetSession()) != 16 {
+			continue
+		}
+		if deadline, ok := d.table.Deadline(fsm.ID(l.Holder.Session)); ok {
+			left := uint64(max(deadline-now, 0))
+			l.LeaseLeftNanos = &left
+		}
+	}
+}

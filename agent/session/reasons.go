@@ -29,6 +29,9 @@ var reasons = map[command.Code]api.Reason{
 	command.Code_CODE_UNKNOWN_KIND:   api.Reason_REASON_INVALID,
 }
 
+// ReasonOf is what an application is told of a code.
+func ReasonOf(c command.Code) api.Reason { return reason(c) }
+
 func reason(c command.Code) api.Reason {
 	if r, ok := reasons[c]; ok {
 		return r
