@@ -7,7 +7,7 @@
 // each), and that nothing is left behind: an agent ends with its test, and dies
 // with the process of the tests however that ends.
 //
-// Each agent has one goroutine, which the test's cleanup waits for.
+// Each process has one goroutine, which the test's cleanup waits for.
 package devagent
 
 import (
@@ -47,8 +47,9 @@ func Build(root, dir string, packages ...string) error {
 
 // An Agent is one running sidecar.
 type Agent struct {
-	// Bin has the programs, Dir the agent's state and sockets.
-	Bin, Dir string
+	// Bin has the programs. Home is the agent's home folder, so that its state
+	// and sockets are where "make run" puts them.
+	Bin, Home string
 	// Socket and AdminSocket are the agent's; HTTP is its host:port.
 	Socket, AdminSocket, HTTP string
 }
@@ -57,17 +58,18 @@ type Agent struct {
 // the test ends. It returns once a lock was taken and given back.
 func Start(t testing.TB, bin string, flags ...string) *Agent {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "rl") // short: a socket's path has a bound
+	home, err := os.MkdirTemp("", "rl") // short: a socket's path has a bound
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	state := filepath.Join(home, ".local", "state", "raftlock-dev")
 	a := &Agent{
-		Bin: bin, Dir: dir, HTTP: freePort(t),
-		Socket: filepath.Join(dir, "raftlock.sock"), AdminSocket: filepath.Join(dir, "admin.sock"),
+		Bin: bin, Home: home, HTTP: freePort(t),
+		Socket: filepath.Join(state, "raftlock.sock"), AdminSocket: filepath.Join(state, "admin.sock"),
 	}
-	args := append([]string{"--dev", "--dev-dir", dir, "--gossip-port", "0", "--peer-port", "0", "--http", a.HTTP}, flags...)
-	a.run(t, exec.Command(filepath.Join(bin, "raftlock-sidecar"), args...))
+	args := append([]string{"--dev", "--dev-dir", state, "--gossip-port", "0", "--peer-port", "0", "--http", a.HTTP}, flags...)
+	Run(t, exec.Command(filepath.Join(bin, "raftlock-sidecar"), args...))
 
 	tool := a.Command("raftlock", "run", "--wait", readyWithin.String(), "ready", "--", "true")
 	if out, err := tool.CombinedOutput(); err != nil {
@@ -76,9 +78,10 @@ func Start(t testing.TB, bin string, flags ...string) *Agent {
 	return a
 }
 
-// run starts the agent on a thread that stays for as long as it does: an agent
-// dies with the thread that started it.
-func (a *Agent) run(t testing.TB, cmd *exec.Cmd) {
+// Run runs cmd and its process group until the test ends; what it said is
+// logged if the test fails. It is started on a thread that stays for as long as
+// it does, since it dies with that thread.
+func Run(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -98,10 +101,10 @@ func (a *Agent) run(t testing.TB, cmd *exec.Cmd) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-ended
 		if t.Failed() {
-			t.Logf("the agent's log:\n%s", log.String())
+			t.Logf("%v said:\n%s", cmd.Args, log.String())
 		}
 	})
 }
