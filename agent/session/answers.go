@@ -68,6 +68,7 @@ func (h *Host) refused(s *session, p pending) {
 		s.retry = true
 		return
 	}
+	h.measureGone(e, api.Reason_REASON_QUEUE_FULL)
 	s.remove(p.seq, tracing.OutcomeRefused, api.Reason_REASON_QUEUE_FULL)
 	s.answer(&api.Answer{Seq: p.seq, Reason: api.Reason_REASON_QUEUE_FULL, Detail: "the leader's queue is full; ask again later"})
 	h.unchanged(s, e)
@@ -278,6 +279,7 @@ func (h *Host) stands(s *session, e *entry, st *command.Standing, now time.Durat
 	case command.Standing_STATE_WAITING:
 		e.position = st.Position
 		e.spans.waits(e.lock, st.Position)
+		h.measureQueued(e)
 		if !e.answered {
 			e.answered = true
 			s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_OK, Standing: standingOf(s, e, st)})
@@ -299,6 +301,7 @@ func (h *Host) over(s *session, e *entry, st *command.Standing) {
 	delete(s.entries, e.seq)
 	as := standingOf(s, e, st)
 	e.ends(as.Reason)
+	h.measureGone(e, as.Reason)
 	if e.lost {
 		return // told already
 	}
@@ -318,8 +321,10 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 	out := &api.Answer{Seq: e.seq, Reason: reason(r.Code), Detail: r.Detail}
 	delete(s.entries, e.seq)
 	e.ends(out.Reason)
+	h.measureGone(e, out.Reason)
 	if c := e.cmd.GetRelease(); c != nil {
 		if held := s.entries[c.Hold]; held != nil && held.token == c.Token {
+			h.measureEnd(held, HowReleased, OutcomeCancelled)
 			s.remove(c.Hold, tracing.OutcomeGone, api.Reason_REASON_RELEASED)
 		}
 	}
@@ -328,6 +333,9 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 	case e.cmd.GetSetTtl() == nil:
 	case r.Code == command.Code_CODE_OK:
 		h.takeTTL(s, time.Duration(r.TtlNanos))
+		if s.holds() {
+			h.cfg.Metrics.Renewed(1)
+		}
 	case r.Code == command.Code_CODE_INVALID, r.Code == command.Code_CODE_LIMIT:
 		h.unchanged(s, e)
 	default:

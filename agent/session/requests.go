@@ -17,6 +17,7 @@ func (h *Host) add(s *session, e *entry, t *api.Trace) {
 	old := s.entries[e.seq]
 	if old == nil {
 		e.spans = h.arrived(s, e, t)
+		h.measureAsked(e)
 	} else if old.spans == nil && !old.reported {
 		old.spans = h.arrived(s, e, t) // an older start of this agent had it
 	}
@@ -41,6 +42,7 @@ func (h *Host) add(s *session, e *entry, t *api.Trace) {
 	if len(s.entries) >= entriesMax {
 		s.answer(&api.Answer{Seq: e.seq, Reason: api.Reason_REASON_LIMIT, Detail: "too many requests and holds in one session"})
 		e.ends(api.Reason_REASON_LIMIT)
+		h.measureGone(e, api.Reason_REASON_LIMIT)
 		h.unchanged(s, e)
 		return
 	}
@@ -64,7 +66,9 @@ func (h *Host) acquire(s *session, q *api.Acquire, t *api.Trace) {
 	c := &command.Command{Session: s.id[:], Seq: q.Seq, Kind: &command.Command_Acquire{Acquire: a}}
 	if h.valid(s, c) {
 		h.add(s, &entry{seq: q.Seq, acquire: true, lock: q.Lock, cmd: c}, t)
+		return
 	}
+	h.cfg.Metrics.Acquired(OutcomeRefused)
 }
 
 // valid refuses what the state machine would, so that it never travels: a link
@@ -89,6 +93,7 @@ func (h *Host) cancel(s *session, target uint64) {
 		return
 	}
 	s.use(target)
+	h.measureEnd(s.entries[target], HowReleased, OutcomeCancelled)
 	s.forget(target)
 	h.chore(s, choreKey{kind: choreCancel, seq: target}, &command.Command{
 		Kind: &command.Command_Cancel{Cancel: &command.Cancel{Target: target}},
@@ -102,6 +107,7 @@ func (h *Host) release(s *session, q *api.Release, t *api.Trace) {
 	if q.Seq == 0 {
 		if e := s.entries[q.Hold]; e != nil && e.token == q.Token {
 			e.lost = true
+			h.measureEnd(e, HowLost, OutcomeError)
 		}
 		if len(s.chores) >= entriesMax {
 			return // the application repeats it over its next stream
@@ -156,8 +162,9 @@ func (h *Host) reconcile(s *session, q *api.Reconcile) bool {
 		}
 		s.use(b.Seq)
 	}
-	for seq := range s.entries {
+	for seq, e := range s.entries {
 		if _, ok := named[seq]; !ok && (seq < q.Next || mutant.On("session-app-next")) {
+			h.measureEnd(e, HowReleased, OutcomeCancelled)
 			s.forget(seq)
 		}
 	}

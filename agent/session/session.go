@@ -254,9 +254,7 @@ func (h *Host) drop(s *session, why api.Reason) {
 	}
 	delete(h.sessions, s.id)
 	close(s.gone)
-	for _, e := range s.entries {
-		h.measureEnd(e, HowSessionEnded, OutcomeEnded)
-	}
+	h.measureDropped(s, why)
 	s.endSpans(tracing.OutcomeGone, word(final(why)))
 	if s.stream != nil {
 		s.stream.send(ended(why))
