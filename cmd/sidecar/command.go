@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,8 +16,6 @@ import (
 )
 
 const (
-	envPrefix = "RAFTLOCK_"
-
 	formatText = "text"
 	formatJSON = "json"
 )
@@ -28,11 +26,27 @@ type flags struct {
 	devDir    string
 	logLevel  string
 	logFormat string
+	config    string
+	from      origins
 }
+
+func newFlags() *flags { return &flags{opt: daemon.DefaultOptions(), from: origins{}} }
 
 // newCommand makes the command; lookup reads the environment.
 func newCommand(lookup func(string) (string, bool)) *cobra.Command {
-	f := &flags{opt: daemon.DefaultOptions()}
+	return newCommandOf(lookup, defaultFile)
+}
+
+// newCommandOf takes the path of the standard file too.
+func newCommandOf(lookup func(string) (string, bool), standard string) *cobra.Command {
+	f := newFlags()
+	prepare := func(cmd *cobra.Command) (string, error) {
+		path, err := load(cmd.Flags(), lookup, f.from, standard)
+		if err != nil {
+			return "", err
+		}
+		return path, f.resolve(cmd.Flags())
+	}
 	cmd := &cobra.Command{
 		Use:   "raftlock-sidecar",
 		Short: "The RaftLock agent of one host",
@@ -40,8 +54,11 @@ func newCommand(lookup func(string) (string, bool)) *cobra.Command {
 ask it for locks at a Unix socket; five of the agents keep the state in a Raft
 log, the others forward.
 
-Every flag can be given as a variable too: --data-dir as RAFTLOCK_DATA_DIR. A
-flag counts more than its variable; lists are separated by commas.
+Every flag can be given as a variable too, --data-dir as RAFTLOCK_DATA_DIR (lists
+are separated by commas), and in a YAML file, as data-dir: /var/lib/raftlock
+(lists are YAML's, times are text such as 5s). A flag counts more than its
+variable, and that more than the file, which --config names. raftlock-sidecar
+config show tells what counts, and where it is from.
 
 It stops in order on SIGINT or SIGTERM; a second signal kills it. The locks of
 living processes stay held: they go on with the next start.
@@ -59,31 +76,53 @@ failed; 64 wrong use.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd.Flags(), lookup); err != nil {
+			if _, err := prepare(cmd); err != nil {
 				return err
 			}
 			return f.run(cmd)
 		},
 	}
 	cmd.SetVersionTemplate("{{.Version}}\n")
-	cmd.AddCommand(newVersion())
+	config := newConfig(f, prepare)
+	cmd.AddCommand(newVersion(), config)
 	cmd.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // --help says all
 	f.register(cmd.Flags())
-	for flag, words := range map[string][]string{
+	for _, verb := range config.Commands() {
+		verb.Flags().SortFlags = false
+		verb.Flags().AddFlagSet(cmd.Flags())
+	}
+	completions(cmd)
+	return cmd
+}
+
+// completions say what may follow each flag; without one, shells offer files.
+func completions(cmd *cobra.Command) {
+	words := map[string][]string{
 		"role":       {daemon.RoleAuto, daemon.RoleForwarder},
 		"expect":     {"1", "3", "5"},
 		"log-level":  {"debug", "info", "warn", "error"},
 		"log-format": {formatText, formatJSON},
-	} {
-		// It fails only for a flag that does not exist, which a test would see.
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+		"config":     {"yaml", "yml"}, // the ends of files' names
 	}
-	return cmd
+	directives := map[string]cobra.ShellCompDirective{
+		"data-dir": cobra.ShellCompDirectiveFilterDirs, "dev-dir": cobra.ShellCompDirectiveFilterDirs,
+		"socket": cobra.ShellCompDirectiveDefault, "admin-socket": cobra.ShellCompDirectiveDefault,
+		"config": cobra.ShellCompDirectiveFilterFileExt,
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		directive, given := directives[f.Name]
+		if !given {
+			directive = cobra.ShellCompDirectiveNoFileComp
+		}
+		// It fails only for a flag that does not exist.
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words[f.Name], directive))
+	})
 }
 
 func (f *flags) register(s *pflag.FlagSet) {
 	o := &f.opt
 	s.SortFlags = false
+	s.StringVar(&f.config, "config", "", "YAML file of settings (default: "+defaultFile+" if it exists, and none with --dev)")
 	s.StringVar(&o.Name, "name", o.Name, "this agent's name, unique among the agents")
 	s.StringVar(&o.DataDir, "data-dir", o.DataDir, "directory of this agent's own state; an emptied one makes a new server")
 	s.StringVar(&o.Socket, "socket", o.Socket, "application socket")
@@ -108,37 +147,17 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.devDir, "dev-dir", "", "with --dev: directory of data and sockets (default: raftlock-dev in the user's state folder)")
 }
 
-// fromEnvironment sets every flag that was not given from its variable.
-func fromEnvironment(s *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var errs []error
-	s.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" || f.Name == "version" {
-			return
-		}
-		name := variable(f.Name)
-		value, ok := lookup(name)
-		if !ok || value == "" {
-			return
-		}
-		if err := s.Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%q: %w", name, value, err))
-		}
-	})
-	return errors.Join(errs...)
-}
-
-func variable(flag string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
 func (f *flags) run(cmd *cobra.Command) error {
-	opt, err := f.options(cmd.Flags())
-	if err != nil {
-		return err
-	}
+	opt := f.opt
 	log, err := f.logger(cmd.ErrOrStderr())
 	if err := errors.Join(err, opt.Validate()); err != nil {
 		return err
+	}
+	if opt.Dev {
+		dir, err := f.dev()
+		if err := errors.Join(err, os.MkdirAll(dir, 0o700)); err != nil {
+			return failure{err}
+		}
 	}
 	opt.Log = log
 	opt.Version, _ = thisVersion()
@@ -158,37 +177,30 @@ func (f *flags) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// options are the given ones; with --dev its defaults take the place of what
-// was not given.
-func (f *flags) options(s *pflag.FlagSet) (daemon.Options, error) {
+// resolve gives what was not given the defaults of --dev, with --dev.
+func (f *flags) resolve(s *pflag.FlagSet) error {
 	if !f.opt.Dev {
 		if f.devDir != "" {
-			return f.opt, errors.New("--dev-dir is for --dev: give --data-dir and --socket, or --dev")
+			return errors.New("--dev-dir is for --dev: give --data-dir and --socket, or --dev")
 		}
-		return f.opt, nil
+		return nil
 	}
 	dir, err := f.dev()
 	if err != nil {
-		return f.opt, err
+		return err
 	}
-	opt, dev := f.opt, daemon.DevOptions(dir)
-	for _, d := range []struct {
-		flag string
-		set  func()
-	}{
-		{"data-dir", func() { opt.DataDir = dev.DataDir }},
-		{"socket", func() { opt.Socket = dev.Socket }},
-		{"admin-socket", func() { opt.AdminSocket = dev.AdminSocket }},
-		{"expect", func() { opt.Expect = dev.Expect }},
+	dev := daemon.DevOptions(dir)
+	for name, value := range map[string]string{
+		"data-dir": dev.DataDir, "socket": dev.Socket, "admin-socket": dev.AdminSocket, "expect": strconv.Itoa(dev.Expect),
 	} {
-		if !s.Changed(d.flag) {
-			d.set()
+		if flag := s.Lookup(name); !flag.Changed {
+			if err := flag.Value.Set(value); err != nil {
+				return err
+			}
+			f.from[name] = "--dev"
 		}
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return opt, failure{err}
-	}
-	return opt, nil
+	return nil
 }
 
 func (f *flags) dev() (string, error) {

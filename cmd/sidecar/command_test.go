@@ -20,16 +20,17 @@ import (
 
 func parse(t *testing.T, environment map[string]string, args ...string) (*flags, *pflag.FlagSet, error) {
 	t.Helper()
-	f := &flags{opt: daemon.DefaultOptions()}
+	f := newFlags()
 	s := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	f.register(s)
 	if err := s.Parse(args); err != nil {
 		return nil, nil, err
 	}
-	return f, s, fromEnvironment(s, func(name string) (string, bool) {
+	_, err := load(s, func(name string) (string, bool) {
 		v, ok := environment[name]
 		return v, ok
-	})
+	}, f.from, "")
+	return f, s, err
 }
 
 func TestFlagsCountMoreThanVariables(t *testing.T) {
@@ -177,17 +178,17 @@ func TestDevKeepsWhatWasGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := f.options(s)
-	if err != nil {
+	if err := f.resolve(s); err != nil {
 		t.Fatal(err)
 	}
+	o := f.opt
 	if o.Socket != "/tmp/mine.sock" || o.DataDir != dir+"/data" || o.Expect != 1 || !o.Dev {
 		t.Errorf("%+v", o)
 	}
 	if f, s, err = parse(t, nil, "--dev-dir", dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.options(s); err == nil {
+	if err := f.resolve(s); err == nil {
 		t.Error("--dev-dir without --dev is taken")
 	}
 }

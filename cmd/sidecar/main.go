@@ -34,6 +34,13 @@ type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return failure{err}
+}
+
 // execute runs the command, says what went wrong, one problem a line, and
 // returns the exit status.
 func execute(ctx context.Context, cmd *cobra.Command) int {
