@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/raftlock/raftlock/agent/bootstrap"
 	"github.com/raftlock/raftlock/agent/session"
@@ -20,6 +21,7 @@ import (
 	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
+	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
 // Stores are what a Raft member keeps on disk.
@@ -79,6 +81,10 @@ type Config struct {
 	// by which an agent that was restarted ends the sessions of the dead. It is
 	// called from one goroutine and must be quick. Nil: never.
 	Gone func(*command.Process) bool
+
+	// TracerProvider makes the spans of requests and of commits. Nil: none are
+	// made here, and those of others are handed on.
+	TracerProvider trace.TracerProvider
 }
 
 // Agent is one host's RaftLock.
@@ -86,6 +92,7 @@ type Agent struct {
 	cfg      Config
 	boot     *bootstrap.Bootstrap
 	sessions *session.Host
+	tracer   trace.Tracer       // nil: no spans are made here
 	wake     chan struct{}      // capacity 1
 	probes   chan chan struct{} // the ticker answers them; see Progress
 	over     chan struct{}      // closed when Run stops
@@ -114,6 +121,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("server id: %w", err)
 	}
 	a.cfg.Consensus.ServerID = raft.ServerID(id)
+	a.tracer = tracing.Of(cfg.TracerProvider)
 	boot := cfg.Bootstrap
 	boot.Name, boot.Address, boot.ServerID = cfg.Name, cfg.Address, id
 	boot.View, boot.Store, boot.Ask, boot.Log, boot.Rand = cfg.Gossip, cfg.Store, cfg.Network, cfg.Log, cfg.Rand
@@ -123,7 +131,7 @@ func New(cfg Config) (*Agent, error) {
 	cfg.Gossip.Publish(id, a.boot.ClusterID())
 	a.sessions = session.New(session.Config{
 		Agent: cfg.Name, Incarnation: cfg.Incarnation, Clock: cfg.Clock,
-		Log: cfg.Log, Wake: func() { signal(a.wake) },
+		Log: cfg.Log, Wake: func() { signal(a.wake) }, Tracer: a.tracer,
 	})
 	return a, nil
 }
@@ -326,6 +334,7 @@ type leaderSide struct{ a *Agent }
 func (s leaderSide) Established(l *consensus.Leadership, state *fsm.State) {
 	a := s.a
 	d := newLeading(l, a.cfg.Clock, a.cfg.Log)
+	d.tracer = a.tracer
 	d.adopt(state)
 	a.mu.Lock()
 	a.leading = d

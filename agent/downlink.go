@@ -173,14 +173,18 @@ func (k *downlink) proposed(p *linkpb.Propose) bool {
 		}}))
 		return true
 	}
+	t := k.d.traceOf(p)
 	proposal := consensus.Proposal{
-		Command: c, Vital: vital(c),
-		Done: func(r *command.Result, err error) { k.answer(p.Id, c, r, err) },
+		Command: c, Vital: vital(c), Span: t.span(),
+		Done: func(r *command.Result, err error) { t.over(r, err); k.answer(p.Id, c, r, err, t) },
 	}
 	err := k.propose(proposal)
 	for errors.Is(err, consensus.ErrQueueFull) && mutant.On("agent-reader-blocks") {
 		time.Sleep(time.Millisecond)
 		err = k.propose(proposal)
+	}
+	if err != nil {
+		t.over(nil, err)
 	}
 	switch {
 	case err == nil:
@@ -216,8 +220,12 @@ var errReplaced = errors.New("link replaced")
 
 // answer sends a proposal's result, and says whether this link's beats speak
 // for the session from here on. It runs on the proposer's goroutine.
-func (k *downlink) answer(id uint64, c *command.Command, r *command.Result, err error) {
+func (k *downlink) answer(id uint64, c *command.Command, r *command.Result, err error, t *traced) {
 	d := k.d
+	var by *command.Holder
+	if err == nil {
+		by = d.inTheWay(c, r, t)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
@@ -225,6 +233,10 @@ func (k *downlink) answer(id uint64, c *command.Command, r *command.Result, err 
 		return
 	}
 	f := &linkpb.Proposed{Id: id, Outcome: linkpb.Proposed_OUTCOME_APPLIED, Result: r}
+	d.traces.remember(c, r, t)
+	if by != nil {
+		f.HeldBy, f.Holder = by, d.traces.of(lockOf(c), by.Token)
+	}
 	if d.links[k.hello.Incarnation] == k && r.Code == command.Code_CODE_OK && len(c.Session) == 16 {
 		switch {
 		case c.GetOpen() != nil || c.GetResume() != nil:

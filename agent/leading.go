@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
@@ -28,10 +30,11 @@ const (
 // leading is the leader's side of one leadership: its leases, its links and
 // its sweeper. Nothing of it survives the leadership.
 type leading struct {
-	l     *consensus.Leadership
-	node  *consensus.Node
-	clock func() time.Duration
-	log   *slog.Logger
+	l      *consensus.Leadership
+	node   *consensus.Node
+	clock  func() time.Duration
+	log    *slog.Logger
+	tracer trace.Tracer // nil: it makes no spans
 
 	ctx    context.Context // ends with the leadership
 	cancel context.CancelFunc
@@ -42,6 +45,8 @@ type leading struct {
 	links map[uint64]*downlink // by incarnation
 	plain map[fsm.ID]map[*downlink]struct{}
 	over  bool
+	// traces of those that hold and wait.
+	traces *holderTraces
 }
 
 func newLeading(l *consensus.Leadership, clock func() time.Duration, log *slog.Logger) *leading {
@@ -50,6 +55,7 @@ func newLeading(l *consensus.Leadership, clock func() time.Duration, log *slog.L
 		l: l, node: l.Node(), clock: clock, log: log.With("term", l.Term()),
 		ctx: ctx, cancel: cancel,
 		table: lease.New(), links: make(map[uint64]*downlink), plain: make(map[fsm.ID]map[*downlink]struct{}),
+		traces: newHolderTraces(),
 	}
 }
 
@@ -88,6 +94,7 @@ func (d *leading) event(e fsm.Event) {
 	defer d.mu.Unlock()
 	now, ttl := d.clock(), time.Duration(e.TTLNanos)
 	hold := lease.Hold{Session: e.Session, Seq: e.Seq, Token: e.Token}
+	d.traces.event(e)
 	switch e.Kind {
 	case fsm.EventOpened:
 		d.table.Open(e.Session, e.Attachment, e.Incarnation, ttl, now)

@@ -330,7 +330,11 @@ func (r *router) linked(ctx context.Context, to sighting) bool {
 	both.Go(func() { r.watch(live, up) })
 	a.setLink(leaderLink{serverID: welcome.ServerId, address: to.address, term: welcome.Term})
 	defer a.setLink(leaderLink{})
-	a.sessions.LinkUp(up)
+	far := &uplink{outbox: up, leader: welcome.ServerId}
+	if welcome.ServerId != a.ServerID() {
+		far.hops = 1
+	}
+	a.sessions.LinkUp(far)
 	for {
 		frames, err := conn.Recv()
 		if err != nil {

@@ -31,7 +31,7 @@ func (h *Host) proposed(f *linkpb.Proposed, now time.Duration) {
 	}
 	if e := s.entries[p.seq]; e != nil && p.what == proposeRequest {
 		e.way = nil
-		e.spans.met(f.Holder)
+		e.spans.met(f)
 	}
 	switch f.Outcome {
 	case linkpb.Proposed_OUTCOME_QUEUE_FULL:

@@ -47,7 +47,7 @@ type call struct {
 	first  time.Duration // when it was sent first, if it was
 	again  bool
 	result *command.Result
-	holder *linkpb.Trace
+	said   *linkpb.Proposed
 	answer *linkpb.QueryAnswer
 	err    error
 	done   chan struct{}
@@ -65,7 +65,7 @@ type Reply struct {
 	// the time that this answers.
 	Repeated bool
 
-	holder *linkpb.Trace // of an acquire: who was in the way, where that is known
+	said *linkpb.Proposed // what the leader said beside, for spans
 }
 
 // Propose asks the cluster to apply a command that no attached session makes,
@@ -87,7 +87,7 @@ func (h *Host) Ask(ctx context.Context, c *command.Command) (Reply, error) {
 		return Reply{}, err
 	}
 	x.spans.settled(x.result, x.err)
-	return Reply{Result: x.result, Sent: x.first, Repeated: x.sent > 1, holder: x.holder}, x.err
+	return Reply{Result: x.result, Sent: x.first, Repeated: x.sent > 1, said: x.said}, x.err
 }
 
 // Query reads. With stale it may be answered by a replica that does not lead.
@@ -185,7 +185,7 @@ func (h *Host) callAnswered(c *call, f *linkpb.Proposed) {
 		}
 		c.err = ErrQueueFull
 	case linkpb.Proposed_OUTCOME_APPLIED:
-		c.result, c.holder = f.Result, f.Holder
+		c.result, c.said = f.Result, f
 	default:
 		return // the next link asks again
 	}

@@ -90,7 +90,7 @@ func (h *Host) plainAcquire(ctx context.Context, a *command.PlainAcquire, turn *
 			return r, nil
 		case err == nil:
 			w.waits = true
-			turn.met(r.holder)
+			turn.met(r.said)
 			turn.waits(a.Lock, r.Standings[0].Position)
 		case w.waits && (errors.Is(err, ErrQueueFull) || errors.Is(err, ErrTooMany)):
 			// It stands in the queue, and is asked about again.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
@@ -28,6 +29,7 @@ type spans struct {
 	told    *linkpb.Trace   // forward, as links carry it
 	sent    int             // on how many links
 	holder  trace.SpanContext
+	heldBy  []attribute.KeyValue
 }
 
 // arrived begins the spans of a session's request. Who asks says whether it is
@@ -96,10 +98,24 @@ func (x *spans) answered(outcome, why string) {
 }
 
 // met notes whom the leader named as the one who has the lock.
-func (x *spans) met(holder *linkpb.Trace) {
-	if x != nil && holder != nil {
-		x.holder = tracing.Parse(holder.Traceparent, holder.Tracestate)
+func (x *spans) met(f *linkpb.Proposed) {
+	if x == nil || f == nil {
+		return
 	}
+	x.holder = tracing.Parse(f.Holder.GetTraceparent(), f.Holder.GetTracestate())
+	if by := f.HeldBy; by != nil {
+		x.heldBy = []attribute.KeyValue{
+			tracing.HolderToken.Int64(int64(by.Token)), tracing.HolderAgent.String(by.Agent), tracing.HolderOwner.String(by.Owner),
+		}
+	}
+}
+
+// links are those to the holder, at most one.
+func (x *spans) links() []trace.Link {
+	if !x.holder.IsValid() {
+		return nil
+	}
+	return []trace.Link{tracing.HolderLink(x.holder, x.heldBy...)}
 }
 
 // waits begins the wait, unless it is known already.
@@ -111,12 +127,9 @@ func (x *spans) waits(lock string, position uint64) {
 	if x.wait != nil {
 		return
 	}
-	var links []trace.SpanStartOption
-	if x.holder.IsValid() {
-		links = append(links, trace.WithLinks(tracing.HolderLink(x.holder, tracing.Lock.String(lock))))
-	}
-	_, x.wait = x.tracer.Start(x.ctx, tracing.Wait, links...)
+	_, x.wait = x.tracer.Start(x.ctx, tracing.Wait, trace.WithLinks(x.links()...))
 	x.wait.SetAttributes(tracing.Lock.String(lock), tracing.Position.Int64(int64(position)))
+	x.wait.SetAttributes(x.heldBy...)
 }
 
 // granted ends the wait, if it waited.
@@ -156,8 +169,11 @@ func (x *spans) over(outcome, why string, token uint64) {
 	if token != 0 {
 		x.serve.SetAttributes(tracing.Token.Int64(int64(token)))
 	}
-	if outcome == tracing.OutcomeRefused && x.holder.IsValid() {
-		x.serve.AddLink(tracing.HolderLink(x.holder)) // it found it held
+	if outcome == tracing.OutcomeRefused { // perhaps found held
+		x.serve.SetAttributes(x.heldBy...)
+		for _, l := range x.links() {
+			x.serve.AddLink(l)
+		}
 	}
 	tracing.End(x.serve, outcome, why)
 	x.serve = nil

@@ -1216,7 +1216,9 @@ type Proposed struct {
 	Confirmed bool `protobuf:"varint,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
 	// Of an acquire that waits or found it held: the trace of the acquire that has
 	// the lock, if this leader was told of it. For people.
-	Holder        *Trace `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	Holder *Trace `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Who that is, of an acquire whose proposal came with a trace.
+	HeldBy        *command.Holder `protobuf:"bytes,6,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1282,6 +1284,13 @@ func (x *Proposed) GetConfirmed() bool {
 func (x *Proposed) GetHolder() *Trace {
 	if x != nil {
 		return x.Holder
+	}
+	return nil
+}
+
+func (x *Proposed) GetHeldBy() *command.Holder {
+	if x != nil {
+		return x.HeldBy
 	}
 	return nil
 }
@@ -2801,13 +2810,14 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x05frame\"$\n" +
 	"\n" +
 	"BeatAnswer\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\"\xc2\x02\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"\xf8\x02\n" +
 	"\bProposed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12<\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\".raftlock.link.v1.Proposed.OutcomeR\aoutcome\x123\n" +
 	"\x06result\x18\x03 \x01(\v2\x1b.raftlock.command.v1.ResultR\x06result\x12\x1c\n" +
 	"\tconfirmed\x18\x04 \x01(\bR\tconfirmed\x12/\n" +
-	"\x06holder\x18\x05 \x01(\v2\x17.raftlock.link.v1.TraceR\x06holder\"d\n" +
+	"\x06holder\x18\x05 \x01(\v2\x17.raftlock.link.v1.TraceR\x06holder\x124\n" +
+	"\aheld_by\x18\x06 \x01(\v2\x1b.raftlock.command.v1.HolderR\x06heldBy\"d\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x16\n" +
@@ -2984,10 +2994,10 @@ var file_link_linkpb_link_proto_goTypes = []any{
 	(*command.Command)(nil),      // 37: raftlock.command.v1.Command
 	(*command.Pair)(nil),         // 38: raftlock.command.v1.Pair
 	(*command.Result)(nil),       // 39: raftlock.command.v1.Result
-	(*command.Standing)(nil),     // 40: raftlock.command.v1.Standing
-	(command.EndReason)(0),       // 41: raftlock.command.v1.EndReason
-	(*command.Process)(nil),      // 42: raftlock.command.v1.Process
-	(*command.Holder)(nil),       // 43: raftlock.command.v1.Holder
+	(*command.Holder)(nil),       // 40: raftlock.command.v1.Holder
+	(*command.Standing)(nil),     // 41: raftlock.command.v1.Standing
+	(command.EndReason)(0),       // 42: raftlock.command.v1.EndReason
+	(*command.Process)(nil),      // 43: raftlock.command.v1.Process
 }
 var file_link_linkpb_link_proto_depIdxs = []int32{
 	5,  // 0: raftlock.link.v1.UpBatch.hello:type_name -> raftlock.link.v1.Hello
@@ -3011,36 +3021,37 @@ var file_link_linkpb_link_proto_depIdxs = []int32{
 	1,  // 18: raftlock.link.v1.Proposed.outcome:type_name -> raftlock.link.v1.Proposed.Outcome
 	39, // 19: raftlock.link.v1.Proposed.result:type_name -> raftlock.command.v1.Result
 	10, // 20: raftlock.link.v1.Proposed.holder:type_name -> raftlock.link.v1.Trace
-	40, // 21: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
-	41, // 22: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
-	21, // 23: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
-	20, // 24: raftlock.link.v1.QueryAnswer.sessions:type_name -> raftlock.link.v1.SessionInfo
-	42, // 25: raftlock.link.v1.SessionInfo.processes:type_name -> raftlock.command.v1.Process
-	43, // 26: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
-	38, // 27: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
-	23, // 28: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
-	29, // 29: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
-	24, // 30: raftlock.link.v1.Question.members:type_name -> raftlock.link.v1.Members
-	26, // 31: raftlock.link.v1.MembersAnswer.servers:type_name -> raftlock.link.v1.RaftServer
-	28, // 32: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
-	36, // 33: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
-	25, // 34: raftlock.link.v1.Answer.members:type_name -> raftlock.link.v1.MembersAnswer
-	32, // 35: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
-	33, // 36: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
-	34, // 37: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
-	35, // 38: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
-	31, // 39: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
-	30, // 40: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
-	2,  // 41: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
-	3,  // 42: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
-	22, // 43: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
-	4,  // 44: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
-	27, // 45: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
-	44, // [44:46] is the sub-list for method output_type
-	42, // [42:44] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	40, // 21: raftlock.link.v1.Proposed.held_by:type_name -> raftlock.command.v1.Holder
+	41, // 22: raftlock.link.v1.Notice.standing:type_name -> raftlock.command.v1.Standing
+	42, // 23: raftlock.link.v1.Notice.ended:type_name -> raftlock.command.v1.EndReason
+	21, // 24: raftlock.link.v1.QueryAnswer.locks:type_name -> raftlock.link.v1.LockInfo
+	20, // 25: raftlock.link.v1.QueryAnswer.sessions:type_name -> raftlock.link.v1.SessionInfo
+	43, // 26: raftlock.link.v1.SessionInfo.processes:type_name -> raftlock.command.v1.Process
+	40, // 27: raftlock.link.v1.LockInfo.holder:type_name -> raftlock.command.v1.Holder
+	38, // 28: raftlock.link.v1.LockInfo.metadata:type_name -> raftlock.command.v1.Pair
+	23, // 29: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
+	29, // 30: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
+	24, // 31: raftlock.link.v1.Question.members:type_name -> raftlock.link.v1.Members
+	26, // 32: raftlock.link.v1.MembersAnswer.servers:type_name -> raftlock.link.v1.RaftServer
+	28, // 33: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
+	36, // 34: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
+	25, // 35: raftlock.link.v1.Answer.members:type_name -> raftlock.link.v1.MembersAnswer
+	32, // 36: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
+	33, // 37: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
+	34, // 38: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
+	35, // 39: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
+	31, // 40: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
+	30, // 41: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
+	2,  // 42: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
+	3,  // 43: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
+	22, // 44: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
+	4,  // 45: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
+	27, // 46: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
+	45, // [45:47] is the sub-list for method output_type
+	43, // [43:45] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_link_linkpb_link_proto_init() }

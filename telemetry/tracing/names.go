@@ -51,6 +51,11 @@ const (
 	Leader      = attribute.Key(key.SpanLeader)
 	Hops        = attribute.Key(key.SpanLeader + ".hops")
 	Repetitions = attribute.Key(key.SpanPrefix + "repetitions")
+	// Of who had the lock when it was asked for: the token, the agent, and the
+	// owner of a plain hold or the identity of a session's process.
+	HolderToken = attribute.Key(key.SpanHolder + ".token")
+	HolderAgent = attribute.Key(key.SpanHolder + ".agent")
+	HolderOwner = attribute.Key(key.SpanHolder + ".owner")
 	// Request is "acquire", "release" or "set_ttl".
 	Request = attribute.Key(key.SpanPrefix + "request")
 	// Link says on a link what it leads to: LinkHolder.

@@ -61,6 +61,15 @@ func Format(sc trace.SpanContext) (parent, state string) {
 	return c.parent, c.state
 }
 
+// Of is a provider's tracer; nil where it records nothing anyway, so that nothing
+// is built for it.
+func Of(p trace.TracerProvider) trace.Tracer {
+	if _, none := p.(noop.TracerProvider); none || p == nil {
+		return nil
+	}
+	return p.Tracer(Scope)
+}
+
 // OrNone is t, or where that is nil a tracer that records nothing and hands
 // contexts on.
 func OrNone(t trace.Tracer) trace.Tracer {
@@ -92,5 +101,5 @@ func End(s trace.Span, outcome, reason string) {
 // HolderLink leads to the acquire that has a lock; the holder's attributes are
 // those that the caller knows.
 func HolderLink(sc trace.SpanContext, holder ...attribute.KeyValue) trace.Link {
-	return trace.Link{SpanContext: sc, Attributes: append(holder, Link.String(LinkHolder))}
+	return trace.Link{SpanContext: sc, Attributes: append([]attribute.KeyValue{Link.String(LinkHolder)}, holder...)}
 }
