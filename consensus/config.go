@@ -16,7 +16,7 @@ import (
 type ServerID = raft.ServerID
 
 // Config is what a Node is made of. Start from DefaultConfig; the fields it
-// leaves empty must be given, except Observe.
+// leaves empty must be given, except Metrics and Observe.
 type Config struct {
 	// ServerID and Address are this server's, as the others know them.
 	ServerID ServerID
@@ -82,9 +82,19 @@ type Config struct {
 	// raft's own goroutines, so it must not block and must not wait for Close.
 	Fatal func(error)
 
+	// Metrics takes what is measured; nil: nothing is.
+	Metrics Metrics
+
 	// Observe, for tests and simulation, is called after each applied entry, on
 	// every replica, under the adapter's mutex.
 	Observe func(s *fsm.State, o fsm.Outcome)
+}
+
+// Metrics takes what is measured. It is called on the proposer's goroutine, for
+// every command, so it must be quick.
+type Metrics interface {
+	// Committed: a command took so long from its proposal to being applied here.
+	Committed(took time.Duration)
 }
 
 // DefaultConfig returns the defaults named at Config's fields.

@@ -60,10 +60,10 @@ func TestRaftLogsIntoSlog(t *testing.T) {
 	l := newHCLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo}))).
 		With("peer", "b").Named("raft")
 	l.Debug("hidden")
-	l.Warn("shown", "servers", hclog.Fmt("%d of %d", 1, 2))
+	l.Warn("shown", "servers", hclog.Fmt("%d of %d", 1, 2), "peer", raft.Server{ID: "s1"}, "last-leader-id", "c", "last-index", 7)
 	l.StandardLogger(nil).Print("plain")
 	got := out.String()
-	for _, want := range []string{"level=WARN", "shown", `servers="1 of 2"`, "peer=b", "plain"} {
+	for _, want := range []string{"level=WARN", "shown", `servers="1 of 2"`, "node=b", "node=s1", "last_leader=c", "last_index=7", "plain"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %s", want, got)
 		}

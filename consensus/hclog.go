@@ -6,8 +6,12 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/raftlock/raftlock/telemetry/key"
 )
 
 // hcLog lets raft and its transport log into slog. Levels follow the slog
@@ -80,10 +84,42 @@ func slogLevel(level hclog.Level) slog.Level {
 	}
 }
 
-// rendered turns hclog's deferred formats into text.
+// keys are raft's names for what has another one here. The rest is taken as it
+// is, with our kind of dash.
+var keys = map[string]string{
+	"peer":             key.Node,
+	"from":             key.Node,
+	"server-id":        key.Node,
+	"follower":         key.Node,
+	"node":             "self",
+	"leader-id":        key.Leader,
+	"last-leader-id":   "last_leader",
+	"addr":             key.Address,
+	"leader-address":   key.Address,
+	"local-address":    key.Address,
+	"last-leader-addr": key.Address,
+	"raft-state":       key.State,
+}
+
+// keyOf is what a line of raft's calls something here.
+func keyOf(k string) string {
+	if ours, ok := keys[k]; ok {
+		return ours
+	}
+	return strings.ReplaceAll(k, "-", "_")
+}
+
+// rendered gives raft's keys our names, and turns hclog's deferred formats into
+// text and members into their ids.
 func rendered(args []any) []any {
 	out := make([]any, len(args))
 	for i, a := range args {
+		if k, ok := a.(string); ok && i%2 == 0 {
+			a = keyOf(k)
+		}
+		if s, ok := a.(raft.Server); ok {
+			a = string(s.ID)
+		}
 		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
 			if format, ok := f[0].(string); ok {
 				a = fmt.Sprintf(format, f[1:]...)

@@ -42,7 +42,7 @@ type Leadership struct {
 type queued struct {
 	Proposal
 	bytes int
-	at    time.Time // when it was queued; of traced ones only
+	at    time.Time // when it was queued, if somebody traces or measures it
 }
 
 // load counts one class of proposals in the queue.
@@ -73,7 +73,7 @@ func (l *Leadership) Done() <-chan struct{} { return l.over.Done() }
 // not called and nothing was proposed: ErrNotLeading, ErrQueueFull, ErrTooLarge.
 func (l *Leadership) Propose(p Proposal) error {
 	q := queued{Proposal: p, bytes: commandBytes(p.Command)}
-	if q.traced() {
+	if q.traced() || l.node.cfg.Metrics != nil {
 		q.at = time.Now() // as spans are stamped
 	}
 	if q.bytes > entryBytesMax {

@@ -44,6 +44,7 @@ type Node struct {
 	log     *slog.Logger
 	machine *machine
 	stores  *failStop
+	witness *witness
 	raft    *raft.Raft
 
 	fatalOnce sync.Once
@@ -85,6 +86,9 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n.machine = newMachine(cfg.Observe, &n.steps)
 	n.stores = &failStop{fatal: n.fatal}
+	n.witness = &witness{log: n.log, self: cfg.ServerID, peer: func() []byte {
+		return cfg.Transport.EncodePeer(cfg.ServerID, cfg.Transport.LocalAddr())
+	}}
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
@@ -97,6 +101,7 @@ func Open(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	n.stores.run()
+	n.witness.raft.Store(n.raft)
 	go func() {
 		defer close(n.led)
 		n.lead()
@@ -116,8 +121,8 @@ func (n *Node) start() (r *raft.Raft, err error) {
 		}
 	}()
 	return raft.NewRaft(n.cfg.raft(n.notify), n.machine,
-		steppedLogs{failStopLogs{n.cfg.Logs, n.stores}, &n.steps},
-		failStopStable{n.cfg.Stable, n.stores},
+		witnessedLogs{steppedLogs{failStopLogs{n.cfg.Logs, n.stores}, &n.steps}, n.witness},
+		witnessedStable{failStopStable{n.cfg.Stable, n.stores}, n.witness},
 		failStopSnapshots{n.cfg.Snapshots, n.stores},
 		trans)
 }

@@ -56,7 +56,21 @@ func (l *Leadership) round(batch []queued) error {
 		}
 		q.Done(out.Results[i], nil)
 	}
+	l.measured(batch)
 	return nil
+}
+
+// measured tells how long the commands of an applied round took, those that
+// waited for it included.
+func (l *Leadership) measured(batch []queued) {
+	metrics := l.node.cfg.Metrics
+	if metrics == nil {
+		return
+	}
+	now := time.Now()
+	for _, q := range batch {
+		metrics.Committed(now.Sub(q.at))
+	}
 }
 
 // admitted answers what needs no entry and returns the rest.

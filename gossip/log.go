@@ -7,14 +7,16 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/raftlock/raftlock/telemetry/key"
 )
 
 // Keys of the log.
 const (
-	keyAgent     = "agent"
-	keyAddress   = "address"
-	keyComponent = "component"
-	keyError     = "error"
+	keyAgent     = key.Agent
+	keyAddress   = key.Address
+	keyComponent = key.Component
+	keyError     = key.Error
 )
 
 const (
@@ -99,8 +101,8 @@ func logChanges(log *slog.Logger, old, next []Member) {
 			continue
 		}
 		log.Info(change(was, m, known), slog.String(keyAgent, m.Name), slog.String(keyAddress, m.Address),
-			slog.String("gossip", m.GossipAddress), slog.String("server_id", m.ServerID),
-			slog.String("cluster_id", m.ClusterID), slog.Bool("forwarder", m.Forwarder))
+			slog.String("gossip", m.GossipAddress), slog.String(key.Node, m.ServerID),
+			slog.String(key.Cluster, m.ClusterID), slog.Bool("forwarder", m.Forwarder))
 	}
 	for name := range before {
 		log.Info("agent is gone", slog.String(keyAgent, name))
