@@ -298,5 +298,7 @@ func (r *reader) python(t *testing.T, b block) {
 	if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.bash(t, b, "python3 "+file)
+	python, env := devagent.Python(t, root)
+	r.env = append(r.env, env...)
+	r.bash(t, b, python+" "+file)
 }
