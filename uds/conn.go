@@ -19,6 +19,9 @@ type conn struct {
 	crowd  *crowd
 	unread []byte
 	once   sync.Once
+	// answered is called when something is written to it, or it is closed; calls
+	// after the first do nothing.
+	answered func()
 }
 
 // Read implements net.Conn.
@@ -31,12 +34,20 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.answered()
+	return n, err
+}
+
 // Close implements net.Conn. The peer stays watched where somebody watches.
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.crowd.leave(c)
 		c.peer.release()
 	})
+	c.answered()
 	return c.Conn.Close()
 }
 

@@ -42,7 +42,7 @@ func TestCrowd(t *testing.T) {
 			for i, step := range row.steps {
 				near, far := net.Pipe()
 				defer far.Close()
-				c := &conn{Conn: near, peer: &Peer{UID: step.uid}, crowd: d}
+				c := &conn{Conn: near, peer: &Peer{UID: step.uid}, crowd: d, answered: func() {}}
 				all = append(all, c)
 				if err := d.enter(c); !errors.Is(err, step.err) {
 					t.Fatalf("step %d: %v", i+1, err)

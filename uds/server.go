@@ -18,6 +18,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/raftlock/raftlock/internal/mutant"
 )
 
 // Clients need not ping and may every 5 s. The server does: the kernel tells
@@ -42,6 +44,10 @@ const (
 	acceptPauseMax = time.Second
 )
 
+// lastAnswers is how long a stopping server waits for those who connected last
+// to be answered.
+const lastAnswers = 100 * time.Millisecond
+
 // Server serves one socket. Listen makes it; then either Run or Close has to be
 // called.
 type Server struct {
@@ -58,6 +64,8 @@ type Server struct {
 	health *health.Server
 	// calls counts HTTP's connections; gRPC counts its own.
 	calls sync.WaitGroup
+	// opening counts connections that nothing was answered on yet.
+	opening sync.WaitGroup
 
 	// complained is when refusing was logged last; accept's alone.
 	complained time.Time
@@ -144,7 +152,8 @@ func (s *Server) Close() error {
 // Run serves until ctx ends, and then returns nil when all calls have ended, or
 // were cut after Config.StopTimeout, and all handlers returned; or it fails with
 // what makes serving impossible, and has stopped likewise. It removes the socket
-// file first if it is still its own. It can be called once.
+// file first if it is still its own, and whoever had connected by then is served,
+// unless silent. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
 	if !s.used.CompareAndSwap(false, true) {
 		return errors.New("uds: run or closed before")
@@ -174,6 +183,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	err = s.accept(ctx, watching, &deciding)
 	cancel()
+	s.answerLast(&running)
 	s.crowd.close()
 	s.stopServing()
 	deciding.Wait()
@@ -219,6 +229,27 @@ func (s *Server) stopServing() {
 	s.calls.Wait()
 }
 
+// answerLast lets those be served who were accepted when Run's ctx ended. Whoever
+// comes later waits in the queue of a listener that was handed in, for the next
+// agent: nobody who connects is turned away. The silent keep it waiting, but not
+// for long.
+func (s *Server) answerLast(running *sync.WaitGroup) {
+	if mutant.On("uds-answer-last") {
+		return
+	}
+	answered := make(chan struct{})
+	running.Go(func() {
+		s.opening.Wait() // for their ends at the latest
+		close(answered)
+	})
+	patience := time.NewTimer(lastAnswers)
+	defer patience.Stop()
+	select {
+	case <-answered:
+	case <-patience.C:
+	}
+}
+
 // countHTTP is the hook of net/http, which does not wait for handlers itself.
 func (s *Server) countHTTP(_ net.Conn, state http.ConnState) {
 	switch state {
@@ -235,10 +266,7 @@ func (s *Server) accept(ctx context.Context, watching *exits, deciding *sync.Wai
 	for {
 		n, err := s.listener.Accept()
 		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				_ = n.Close()
-			}
+		case ctx.Err() != nil && err != nil:
 			return nil
 		case outOfRoom(err):
 			// Until other connections end.
@@ -272,8 +300,10 @@ func (s *Server) meet(n net.Conn, watching *exits) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: n, peer: peer, crowd: s.crowd}
+	s.opening.Add(1)
+	c := &conn{Conn: n, peer: peer, crowd: s.crowd, answered: sync.OnceFunc(s.opening.Done)}
 	if err := s.crowd.enter(c); err != nil {
+		c.answered()
 		peer.release()
 		return nil, fmt.Errorf("refuse pid %d of %s: %w", peer.PID, peer.Identity(), err)
 	}

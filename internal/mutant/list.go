@@ -214,6 +214,8 @@ var Rules = []Rule{
 		module + "uds", "^TestListenRefuses$"},
 	{"uds-remove-own", "a socket file is removed by its own agent only (design section 9)",
 		module + "uds", "^TestEndRemovesOnlyItsOwnFile$"},
+	{"uds-answer-last", "the restart of an agent on a socket that was handed in turns nobody away (design section 6)",
+		module + "uds", "^TestReplacedServersTurnNobodyAway$"},
 	{"sim-raft-server", "a message of Raft reaches only the server it is meant for (design section 8)",
 		module + "sim", "^TestStoryAddressReusedCommits$"},
 }
