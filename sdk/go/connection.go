@@ -30,6 +30,7 @@ func newConn(dial func(context.Context, string) (net.Conn, error), opts ...grpc.
 		grpc.WithContextDialer(dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithChainUnaryInterceptor(propagate),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax)),
 		// Fixed ones: to estimate them costs a ping and its answer for most
 		// messages, and the far end of a Unix socket is near.

@@ -17,9 +17,13 @@ const ourModule = "github.com/raftlock/raftlock"
 // packages, of other modules any.
 var (
 	ownWithSDK = []string{"api/raftlock/v1", "internal/mutant", "sdk/go", "sdk/go/guard"}
-	// othersWithSDK: gRPC and what it stands on.
+	// othersWithSDK: gRPC, the API of OpenTelemetry (not its SDK), and what they
+	// stand on.
 	othersWithSDK = []string{"golang.org/x/net", "golang.org/x/sys", "golang.org/x/text",
-		"google.golang.org/genproto/googleapis/rpc", "google.golang.org/grpc", "google.golang.org/protobuf"}
+		"google.golang.org/genproto/googleapis/rpc", "google.golang.org/grpc", "google.golang.org/protobuf",
+		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/metric",
+		"go.opentelemetry.io/otel/log", "go.opentelemetry.io/auto/sdk",
+		"github.com/go-logr/logr", "github.com/go-logr/stdr", "github.com/cespare/xxhash/v2"}
 )
 
 const consumerProgram = `package main

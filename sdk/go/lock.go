@@ -89,7 +89,18 @@ func (s *Session) acquire(ctx context.Context, a *raftlockv1.Acquire, opts []Loc
 	for _, o := range opts {
 		o(a)
 	}
-	l, err := s.ask(ctx, a)
+	span, t := s.begin(ctx, spanAcquire)
+	if span.IsRecording() {
+		span.SetAttributes(attrLock.String(a.Lock), attrTry.Bool(a.Try))
+	}
+	l, err := s.obtain(ctx, a, t)
+	endAcquire(span, l, err)
+	return l, err
+}
+
+// obtain asks, and waits for what becomes of it.
+func (s *Session) obtain(ctx context.Context, a *raftlockv1.Acquire, t *raftlockv1.Trace) (*Lock, error) {
+	l, err := s.ask(ctx, a, t)
 	if err != nil {
 		return nil, fmt.Errorf("lock %q: %w", a.Lock, err)
 	}
@@ -104,7 +115,7 @@ func (s *Session) acquire(ctx context.Context, a *raftlockv1.Acquire, opts []Loc
 }
 
 // ask makes the acquire's call.
-func (s *Session) ask(ctx context.Context, a *raftlockv1.Acquire) (*Lock, error) {
+func (s *Session) ask(ctx context.Context, a *raftlockv1.Acquire, t *raftlockv1.Trace) (*Lock, error) {
 	if err := bounded(a); err != nil {
 		return nil, err
 	}
@@ -125,7 +136,7 @@ func (s *Session) ask(ctx context.Context, a *raftlockv1.Acquire) (*Lock, error)
 	l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c := s.newCall(func(seq uint64) *request {
 		a.Seq = seq
-		return &request{Request: &raftlockv1.SessionRequest_Acquire{Acquire: a}}
+		return &request{Trace: t, Request: &raftlockv1.SessionRequest_Acquire{Acquire: a}}
 	})
 	c.lock, c.acquire, l.seq = l, true, c.seq
 	s.locks[l.seq] = l
@@ -288,7 +299,18 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	if s.forked() {
 		return ErrForked
 	}
-	c, err := l.startRelease()
+	span, t := s.begin(ctx, spanRelease)
+	if span.IsRecording() {
+		span.SetAttributes(attrLock.String(l.name))
+	}
+	err := l.unlock(ctx, t)
+	endRelease(span, err)
+	return err
+}
+
+func (l *Lock) unlock(ctx context.Context, t *raftlockv1.Trace) error {
+	s := l.session
+	c, err := l.startRelease(t)
 	if c == nil {
 		return l.explained(err)
 	}
@@ -310,7 +332,7 @@ func (l *Lock) explained(err error) error {
 }
 
 // startRelease returns the release under way, or how it ended.
-func (l *Lock) startRelease() (*call, error) {
+func (l *Lock) startRelease(t *raftlockv1.Trace) (*call, error) {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -324,7 +346,7 @@ func (l *Lock) startRelease() (*call, error) {
 	l.state = lockReleasing
 	l.cancel(refused(raftlockv1.Reason_REASON_RELEASED, ""))
 	l.release = s.newCall(func(seq uint64) *request {
-		return &request{Request: &raftlockv1.SessionRequest_Release{
+		return &request{Trace: t, Request: &raftlockv1.SessionRequest_Release{
 			Release: &raftlockv1.Release{Seq: seq, Hold: l.seq, Token: l.token}}}
 	})
 	l.release.lock = l

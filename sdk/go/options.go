@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -30,6 +32,8 @@ type config struct {
 	rand   io.Reader
 	log    *slog.Logger
 	getpid func() int
+	// tracers is who records spans; nil: the global one.
+	tracers trace.TracerProvider
 
 	leaseOnExit bool
 }

@@ -205,7 +205,7 @@ func (s *Session) next() (*request, time.Duration) {
 			}
 			p.call.sent = true
 		}
-		return s.stamped(&request{Request: p.msg.Request}), 0
+		return s.stamped(&request{Trace: p.msg.Trace, Request: p.msg.Request}), 0
 	}
 	return nil, due
 }

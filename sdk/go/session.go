@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
 )
 
@@ -72,6 +74,7 @@ type Session struct {
 	cfg        config
 	id, secret []byte
 	log        *slog.Logger
+	tracer     trace.Tracer
 	pid        int
 
 	opened  chan struct{} // closed by the first Attached
@@ -137,6 +140,7 @@ func (c *Client) Session(ctx context.Context, opts ...Option) (*Session, error) 
 		}
 	}
 	s.log = cfg.log.With("session", hex.EncodeToString(s.id))
+	s.tracer = cfg.tracer()
 	s.start(ctx)
 	if err := s.awaitOpen(ctx); err != nil {
 		s.stop()
