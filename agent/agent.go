@@ -21,6 +21,7 @@ import (
 	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
+	"github.com/raftlock/raftlock/telemetry"
 	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
@@ -85,6 +86,9 @@ type Config struct {
 	// TracerProvider makes the spans of requests and of commits. Nil: none are
 	// made here, and those of others are handed on.
 	TracerProvider trace.TracerProvider
+
+	// Metrics takes what is measured. Nil: nothing is.
+	Metrics *telemetry.Instruments
 }
 
 // Agent is one host's RaftLock.
@@ -132,6 +136,7 @@ func New(cfg Config) (*Agent, error) {
 	a.sessions = session.New(session.Config{
 		Agent: cfg.Name, Incarnation: cfg.Incarnation, Clock: cfg.Clock,
 		Log: cfg.Log, Wake: func() { signal(a.wake) }, Tracer: a.tracer,
+		Metrics: cfg.Metrics,
 	})
 	return a, nil
 }
@@ -199,6 +204,11 @@ func (a *Agent) Leading() bool {
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, a.stop = context.WithCancelCause(ctx)
 	defer a.stop(nil)
+	blind, err := a.cfg.Metrics.Observe(a.Observed)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	defer blind()
 	var group sync.WaitGroup
 	part := func(name string, run func(context.Context) error) {
 		group.Go(func() {
@@ -219,7 +229,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	// parts; Raft last, since the parts read from it.
 	a.sessions.Close()
 	group.Wait()
-	err := a.stopRaft()
+	err = a.stopRaft()
 	if cause := context.Cause(ctx); cause != ctx.Err() {
 		err = errors.Join(cause, err)
 	}
@@ -260,6 +270,9 @@ func (a *Agent) startRaft(clusterID string) (*consensus.Node, error) {
 	cfg.Transport, cfg.Logs, cfg.Stable, cfg.Snapshots = a.cfg.Transport(cfg.ServerID), stores.Logs, stores.Stable, stores.Snapshots
 	cfg.Asker, cfg.Leader = a, leaderSide{a}
 	cfg.Wall, cfg.Log = a.cfg.Wall, a.cfg.Log
+	if a.cfg.Metrics != nil { // a nil one in it would be none
+		cfg.Metrics = a.cfg.Metrics
+	}
 	cfg.Fatal = func(err error) { a.stop(fmt.Errorf("consensus: %w", err)) }
 	node, err := consensus.Open(cfg)
 	if err != nil {

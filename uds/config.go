@@ -46,6 +46,8 @@ type Config struct {
 	// Register adds the gRPC services. The health and reflection services are
 	// added here. It is called once, by Listen.
 	Register func(*grpc.Server)
+	// GRPC are further options of the gRPC server: what measures its calls, say.
+	GRPC []grpc.ServerOption
 	// HTTP serves HTTP/1.1; nil: every request is answered 501.
 	HTTP http.Handler
 

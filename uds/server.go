@@ -100,7 +100,7 @@ func Listen(c Config) (*Server, error) {
 }
 
 func (s *Server) newGRPC() *grpc.Server {
-	g := grpc.NewServer(
+	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(handshake{}),
 		grpc.ConnectionTimeout(s.config.FirstBytesTimeout),
 		grpc.MaxRecvMsgSize(s.config.MessageBytes),
@@ -114,7 +114,7 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.WaitForHandlers(true),
 		grpc.ChainUnaryInterceptor(holdUnary),
 		grpc.ChainStreamInterceptor(holdStream),
-	)
+	}, s.config.GRPC...)...)
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(g, s.health)

@@ -131,6 +131,7 @@ func (d *Daemon) openAgent() error {
 		Open: d.openStores, Transport: d.transport(dialer),
 		Bootstrap: bootstrap.DefaultConfig(), Consensus: consensus.DefaultConfig(),
 		Gone: d.kernel.gone, Log: d.log,
+		TracerProvider: d.opt.Telemetry.TracerProvider(), Metrics: d.opt.Telemetry.Instruments(),
 	}
 	cfg.Bootstrap.Expect, cfg.Bootstrap.Initial = d.opt.Expect, d.opt.Initial
 	cfg.Bootstrap.Forwarder = d.opt.Role == RoleForwarder
@@ -185,6 +186,7 @@ func (d *Daemon) openSockets() (err error) {
 	if d.app, err = uds.Listen(uds.Config{
 		Path: unlessActivated(d.opt.Socket, d.opt.AppListener), Listener: d.opt.AppListener,
 		Mode: 0o660, Group: d.opt.SocketGroup, Kernel: d.kernel.Kernel, Log: d.log,
+		GRPC:     d.opt.Telemetry.Instruments().GRPC(),
 		Register: func(g *grpc.Server) { api.RegisterRaftLockServer(g, d.api) },
 	}); err != nil {
 		return fmt.Errorf("application socket (--socket): %w", err)
@@ -193,6 +195,7 @@ func (d *Daemon) openSockets() (err error) {
 	if d.admin, err = uds.Listen(uds.Config{
 		Path: unlessActivated(d.opt.AdminSocket, d.opt.AdminListener), Listener: d.opt.AdminListener,
 		Mode: 0o600, Kernel: d.kernel.Kernel, Log: d.log,
+		GRPC:     d.opt.Telemetry.Instruments().GRPC(),
 		Register: func(g *grpc.Server) { api.RegisterAdminServer(g, agent.NewAdmin(d.api)) },
 	}); err != nil {
 		return fmt.Errorf("administrator's socket (--admin-socket): %w", err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/raftlock/raftlock/gossip"
+	"github.com/raftlock/raftlock/telemetry"
 )
 
 // The roles of Options.Role.
@@ -78,6 +79,9 @@ type Options struct {
 	// Watchdog, if not zero, is how long the service manager takes silence for
 	// life: within it Notify tells of progress, where there is any.
 	Watchdog time.Duration
+	// Telemetry is where this agent's metrics and traces go; nil: nowhere, and
+	// there is no /metrics. Whoever made it shuts it down, after Run.
+	Telemetry *telemetry.Telemetry
 	// Version of the software, for people.
 	Version string
 	Log     *slog.Logger
