@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/raftlock/raftlock/agent/daemon"
+	"github.com/raftlock/raftlock/telemetry"
 )
 
 const (
@@ -137,7 +138,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringSliceVar(&o.Initial, "initial", o.Initial, "names of the agents of a first start, the same on every agent (default: whichever are found first)")
 	s.StringVar(&o.Role, "role", o.Role, "auto: may become a voter; forwarder: never does")
 	s.BoolVar(&o.InsecurePlaintext, "insecure-plaintext", o.InsecurePlaintext, "allow --bind beyond loopback without encryption: whoever reaches the ports is believed")
-	s.StringVar(&o.HTTP, "http", o.HTTP, "loopback host:port of /healthz, /readyz and /cluster/info (default: none)")
+	s.StringVar(&o.HTTP, "http", o.HTTP, "loopback host:port of /metrics, /healthz, /readyz and /cluster/info (default: none)")
 	s.DurationVar(&o.HeartbeatInterval, "heartbeat-interval", o.HeartbeatInterval, "how often a Raft leader is heard of; ten missed make a follower stand. Sets Raft's HeartbeatTimeout to ten times this")
 	s.DurationVar(&o.ElectionTimeout, "election-timeout", o.ElectionTimeout, "how long a Raft candidate waits for votes; at least ten times --heartbeat-interval. Sets Raft's ElectionTimeout")
 	s.DurationVar(&o.SnapshotInterval, "snapshot-interval", o.SnapshotInterval, "how often a voter looks whether a snapshot is due. Sets Raft's SnapshotInterval")
@@ -167,14 +168,7 @@ func (f *flags) run(cmd *cobra.Command) error {
 	if err := opt.FromSystemd(); err != nil {
 		return failure{err}
 	}
-	d, err := daemon.Open(opt)
-	if err != nil {
-		return failure{err}
-	}
-	if err := d.Run(cmd.Context()); err != nil {
-		return failure{err}
-	}
-	return nil
+	return failed(observed(cmd.Context(), opt))
 }
 
 // resolve gives what was not given the defaults of --dev, with --dev.
@@ -226,9 +220,9 @@ func (f *flags) logger(to io.Writer) (*slog.Logger, error) {
 	o := &slog.HandlerOptions{Level: level}
 	switch f.logFormat {
 	case formatText:
-		return slog.New(slog.NewTextHandler(to, o)), err
+		return slog.New(telemetry.LogHandler(slog.NewTextHandler(to, o))), err
 	case formatJSON:
-		return slog.New(slog.NewJSONHandler(to, o)), err
+		return slog.New(telemetry.LogHandler(slog.NewJSONHandler(to, o))), err
 	}
 	return nil, errors.Join(err, fmt.Errorf("--log-format %q: give text or json", f.logFormat))
 }
