@@ -71,6 +71,7 @@ func (w *WaitOver) Cancelled(ctx context.Context) bool {
 // place at another agent for a TTL.
 func (h *Host) PlainAcquire(ctx context.Context, a *command.PlainAcquire) (Reply, error) {
 	turn := h.within(ctx)
+	turn.about(a)
 	r, err := h.plainAcquire(ctx, a, turn)
 	turn.settled(r.Result, err)
 	return r, err

@@ -179,6 +179,14 @@ func (x *spans) over(outcome, why string, token uint64) {
 	x.serve = nil
 }
 
+// about says of the caller's span what it asks for.
+func (x *spans) about(a *command.PlainAcquire) {
+	if x == nil {
+		return
+	}
+	trace.SpanFromContext(x.ctx).SetAttributes(tracing.Lock.String(a.Lock), tracing.Owner.String(a.Owner))
+}
+
 // within is ctx inside the wait, if it waits: each time that a plain wait asks
 // anew is part of that.
 func (x *spans) within(ctx context.Context) context.Context {
