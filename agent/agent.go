@@ -82,6 +82,9 @@ type Config struct {
 	// by which an agent that was restarted ends the sessions of the dead. It is
 	// called from one goroutine and must be quick. Nil: never.
 	Gone func(*command.Process) bool
+	// Admit is session.Config's: whether an identity may open or acquire now.
+	// Nil: always.
+	Admit func(identity string) (later time.Duration, ok bool)
 
 	// TracerProvider makes the spans of requests and of commits. Nil: none are
 	// made here, and those of others are handed on.
@@ -135,7 +138,7 @@ func New(cfg Config) (*Agent, error) {
 	cfg.Gossip.Publish(id, a.boot.ClusterID())
 	a.sessions = session.New(session.Config{
 		Agent: cfg.Name, Incarnation: cfg.Incarnation, Clock: cfg.Clock,
-		Log: cfg.Log, Wake: func() { signal(a.wake) }, Tracer: a.tracer,
+		Log: cfg.Log, Wake: func() { signal(a.wake) }, Admit: cfg.Admit, Tracer: a.tracer,
 		Metrics: cfg.Metrics,
 	})
 	return a, nil

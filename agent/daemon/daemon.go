@@ -22,6 +22,7 @@ import (
 	"github.com/raftlock/raftlock/gossip"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/uds"
+	"github.com/raftlock/raftlock/uds/limit"
 )
 
 const (
@@ -133,6 +134,8 @@ func (d *Daemon) openAgent() error {
 		Gone: d.kernel.gone, Log: d.log,
 		TracerProvider: d.opt.Telemetry.TracerProvider(), Metrics: d.opt.Telemetry.Instruments(),
 	}
+	limiter := limit.New(d.opt.limits())
+	cfg.Admit = limiter.Admit
 	cfg.Bootstrap.Expect, cfg.Bootstrap.Initial = d.opt.Expect, d.opt.Initial
 	cfg.Bootstrap.Forwarder = d.opt.Role == RoleForwarder
 	if d.opt.Dev {
@@ -150,7 +153,7 @@ func (d *Daemon) openAgent() error {
 		return fmt.Errorf("agent: %w", err)
 	}
 	d.api = agent.NewAPI(d.agent, agent.APIConfig{
-		Peer: d.kernel.peer, Seen: d.seen, Version: d.opt.Version, Log: d.log,
+		Peer: d.kernel.peer, Identity: identity, Limiter: limiter, Seen: d.seen, Version: d.opt.Version, Log: d.log,
 	})
 	return nil
 }
@@ -186,8 +189,9 @@ func (d *Daemon) openSockets() (err error) {
 	if d.app, err = uds.Listen(uds.Config{
 		Path: unlessActivated(d.opt.Socket, d.opt.AppListener), Listener: d.opt.AppListener,
 		Mode: 0o660, Group: d.opt.SocketGroup, Kernel: d.kernel.Kernel, Log: d.log,
-		GRPC:     d.opt.Telemetry.Instruments().GRPC(),
+		GRPC:     d.opt.Telemetry.GRPC(),
 		Register: func(g *grpc.Server) { api.RegisterRaftLockServer(g, d.api) },
+		HTTP:     d.jsonAPI(false),
 	}); err != nil {
 		return fmt.Errorf("application socket (--socket): %w", err)
 	}
@@ -195,7 +199,7 @@ func (d *Daemon) openSockets() (err error) {
 	if d.admin, err = uds.Listen(uds.Config{
 		Path: unlessActivated(d.opt.AdminSocket, d.opt.AdminListener), Listener: d.opt.AdminListener,
 		Mode: 0o600, Kernel: d.kernel.Kernel, Log: d.log,
-		GRPC:     d.opt.Telemetry.Instruments().GRPC(),
+		GRPC:     d.opt.Telemetry.GRPC(),
 		Register: func(g *grpc.Server) { api.RegisterAdminServer(g, agent.NewAdmin(d.api)) },
 	}); err != nil {
 		return fmt.Errorf("administrator's socket (--admin-socket): %w", err)
@@ -220,7 +224,7 @@ func (d *Daemon) openHTTP() error {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP at %s (change --http, or stop who has it): %w", d.opt.HTTP, err)
 	}
-	d.http = newHTTPServer(l, d.agent, d.api, d.log)
+	d.http = serverOf(l, d.jsonAPI(true), d.log)
 	return nil
 }
 

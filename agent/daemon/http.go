@@ -2,62 +2,65 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/raftlock/raftlock/agent"
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/uds/jsonapi"
 )
 
 // Bounds of the HTTP listener, and how often health is looked at.
 const (
-	httpTimeout    = 10 * time.Second
-	httpHeaderMax  = 16 << 10
-	reportInterval = 250 * time.Millisecond
+	httpTimeout     = 10 * time.Second
+	httpHeaderMax   = 16 << 10
+	httpConnections = 1024
+	reportInterval  = 250 * time.Millisecond
 )
 
-// httpServer serves health and reads on loopback.
+// httpServer serves reads, metrics and health on loopback, and writes where they
+// are switched on.
 type httpServer struct {
 	listener net.Listener
 	server   *http.Server
 	calls    sync.WaitGroup // connections; net/http does not wait for handlers
 }
 
-func newHTTPServer(l net.Listener, a *agent.Agent, s *agent.API, log *slog.Logger) *httpServer {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]string{"status": "alive"})
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if reach := a.Reach(); reach != api.Reason_REASON_OK {
-			answer(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": reasonName(reach)})
-			return
-		}
-		answer(w, http.StatusOK, map[string]string{"status": "ready"})
-	})
-	mux.HandleFunc("GET /cluster/info", func(w http.ResponseWriter, r *http.Request) {
-		st, err := s.Status(r.Context(), &api.StatusRequest{})
-		if err != nil {
-			answer(w, http.StatusServiceUnavailable, map[string]string{"error": err.Error()})
-			return
-		}
-		answer(w, http.StatusOK, infoOf(st))
-	})
-	return serverOf(l, mux, log)
+// httpIdentity is whose all requests over TCP are: nobody knows who connects.
+const httpIdentity = "http"
+
+// overHTTP marks the contexts of requests over TCP.
+type overHTTP struct{}
+
+// jsonAPI is the JSON of one listener.
+func (d *Daemon) jsonAPI(tcp bool) http.Handler {
+	serve := d.opt.Telemetry.Instruments().HTTP(jsonapi.New(jsonapi.Config{
+		API: d.api, Reach: d.agent.Reach, Metrics: d.opt.Telemetry.Handler(), Now: time.Now, TCP: tcp, Writes: d.opt.HTTPWrites,
+	}))
+	return d.opt.Telemetry.Traced(serve, tracedPath)
+}
+
+// tracedPath: what asks about locks or the cluster; who scrapes or looks after
+// the process's health says nothing of either.
+func tracedPath(path string) bool {
+	return strings.HasPrefix(path, "/locks") || strings.HasPrefix(path, "/cluster")
 }
 
 func serverOf(l net.Listener, handler http.Handler, log *slog.Logger) *httpServer {
-	s := &httpServer{listener: l}
+	s := &httpServer{listener: netutil.LimitListener(l, httpConnections)}
 	s.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout,
 		IdleTimeout: time.Minute, MaxHeaderBytes: httpHeaderMax,
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), overHTTP{}, true) // each connection adds its own end
+		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
@@ -83,65 +86,6 @@ func (s *httpServer) run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-func answer(w http.ResponseWriter, code int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	_ = e.Encode(body) // the caller hung up: nobody is there to be told
-}
-
-// clusterInfo is /cluster/info; its field names are fixed (design section 11).
-type clusterInfo struct {
-	ClusterID  string     `json:"cluster_id"`
-	LeaderID   string     `json:"leader_id"`
-	Leader     string     `json:"leader"`
-	Term       uint64     `json:"term"`
-	QuorumSize uint32     `json:"quorum_size"`
-	HasQuorum  bool       `json:"has_quorum"`
-	Nodes      []nodeInfo `json:"nodes"`
-}
-
-type nodeInfo struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Address string `json:"address"`
-	// State is leader, voter, standby, forwarder, fresh (of no cluster yet), or
-	// unknown while no leader tells.
-	State string `json:"state"`
-	Alive bool   `json:"alive"`
-}
-
-func infoOf(st *api.StatusResponse) clusterInfo {
-	out := clusterInfo{
-		ClusterID: st.ClusterId, LeaderID: st.LeaderId, Leader: st.LeaderName, Term: st.Term,
-		QuorumSize: st.QuorumSize, HasQuorum: st.HasQuorum, Nodes: []nodeInfo{},
-	}
-	for _, n := range st.Nodes {
-		state := roleName(n.Role)
-		if n.Leader {
-			state = "leader"
-		}
-		out.Nodes = append(out.Nodes, nodeInfo{ID: n.ServerId, Name: n.Name, Address: n.Address, State: state, Alive: n.Alive})
-	}
-	return out
-}
-
-func roleName(r api.Node_Role) string {
-	switch r {
-	case api.Node_ROLE_VOTER:
-		return "voter"
-	case api.Node_ROLE_STANDBY:
-		return "standby"
-	case api.Node_ROLE_FORWARDER:
-		return "forwarder"
-	case api.Node_ROLE_FRESH:
-		return "fresh"
-	}
-	return "unknown"
 }
 
 func reasonName(r api.Reason) string { return r.String()[len("REASON_"):] }

@@ -34,6 +34,15 @@ func (k *kernel) peer(ctx context.Context) (session.Peer, bool) {
 	return &process{peer: p, exited: exited, stop: sync.OnceFunc(stop)}, true
 }
 
+// identity is whose call it is: the user's whose process connected, or that of
+// everybody who comes over TCP.
+func identity(ctx context.Context) (string, bool) {
+	if p, ok := uds.PeerFrom(ctx); ok {
+		return p.Identity(), true
+	}
+	return httpIdentity, ctx.Value(overHTTP{}) != nil
+}
+
 // gone reports that a process in the log surely is no more.
 func (k *kernel) gone(p *command.Process) bool {
 	return k.Gone(uds.Recorded{

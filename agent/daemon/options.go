@@ -14,6 +14,7 @@ import (
 
 	"github.com/raftlock/raftlock/gossip"
 	"github.com/raftlock/raftlock/telemetry"
+	"github.com/raftlock/raftlock/uds/limit"
 )
 
 // The roles of Options.Role.
@@ -55,8 +56,17 @@ type Options struct {
 	// InsecurePlaintext allows Bind beyond loopback: nothing is encrypted, and
 	// whoever reaches the ports is believed.
 	InsecurePlaintext bool
-	// HTTP serves health and reads on a loopback host:port; empty: nothing.
+	// HTTP serves health, metrics and reads on a loopback host:port; empty:
+	// nothing.
 	HTTP string
+	// HTTPWrites: it takes, renews and releases locks too. Danger: for any user
+	// of this host, whoever may use the socket, all under one identity.
+	HTTPWrites bool
+	// LimitRate is how many requests a second one user may make, LimitBurst how
+	// many at once after a time of few, LimitConcurrent how many may be under way,
+	// waits among them. Releases, cancels, ends and the upkeep of sessions are
+	// never refused.
+	LimitRate, LimitBurst, LimitConcurrent Bound
 	// ElectionTimeout is how long a Raft candidate waits for votes.
 	ElectionTimeout time.Duration
 	// HeartbeatInterval is how often a Raft leader is heard of at least; ten of
@@ -97,6 +107,7 @@ func DefaultOptions() Options {
 		Name: name, DataDir: "/var/lib/raftlock", Socket: "/run/raftlock.sock", AdminSocket: "/run/raftlock-admin.sock",
 		Bind: "127.0.0.1", GossipPort: gossip.DefaultConfig().Port, PeerPort: 7950,
 		Expect: 5, Role: RoleAuto,
+		LimitRate: limit.RateDefault, LimitBurst: limit.BurstDefault, LimitConcurrent: limit.ConcurrentDefault,
 		ElectionTimeout: time.Second, HeartbeatInterval: 75 * time.Millisecond, SnapshotInterval: 2 * time.Minute,
 	}
 }
@@ -124,6 +135,7 @@ func (o Options) Validate() error {
 	o.validateNetwork(bad)
 	o.validateFounding(bad)
 	o.validateTimings(bad)
+	o.validateLimits(bad)
 	return errors.Join(errors.Join(errs...), o.validateGossip())
 }
 
@@ -145,6 +157,7 @@ func (o Options) validateSockets(bad complain) {
 		bad(len(s.path) > 107, "%s %q has %d bytes, and a socket's path at most 107: give a shorter one", s.flag, s.path, len(s.path))
 	}
 	bad(o.Socket != "" && o.Socket == o.AdminSocket, "--socket and --admin-socket are both %q: give two paths", o.Socket)
+	bad(o.HTTPWrites && o.HTTP == "", "--http-writes without --http: give the address to serve, or leave it out")
 	host, _, err := net.SplitHostPort(o.HTTP)
 	bad(o.HTTP != "" && err != nil, "--http %q: give host:port, such as 127.0.0.1:7951", o.HTTP)
 	bad(o.HTTP != "" && err == nil && !loopback(host),

@@ -31,7 +31,9 @@ const (
 	ttlMin      = time.Duration(command.TTLNanosMin)
 	ttlMax      = time.Duration(command.TTLNanosMax)
 	sessionsMax = 1 << 16
-	entriesMax  = command.NamedMax // one reconcile names them all
+	// One identity's part of them.
+	sessionsOfOneMax = sessionsMax / 4
+	entriesMax       = command.NamedMax // one reconcile names them all
 )
 
 // Uplink takes frames for the leader. Send never blocks. What is sent on a link
@@ -57,6 +59,9 @@ type Config struct {
 	// Wake asks the caller of Tick to call it soon. It must not block or call
 	// back.
 	Wake func()
+	// Admit says whether an identity may open a session or acquire a lock now,
+	// and if not when to come back. It must not block or call back. Nil: always.
+	Admit func(identity string) (later time.Duration, ok bool)
 }
 
 // Host is the holder's side of every session attached to one agent.
@@ -65,16 +70,18 @@ type Host struct {
 
 	mu       sync.Mutex // guards all below; taken before a stream's queue and the uplink's
 	sessions map[ID]*session
-	up       *uplink
-	beatNo   uint64
-	beats    []beat        // sent and not yet answered, oldest first
-	beatSent time.Duration // when the last one was sent, on whatever link
-	heard    time.Duration // when the last answer came on the current link; 0: none
-	urgent   bool          // the next Tick beats whatever the time
-	calls    map[*call]struct{}
-	cancels  map[waitKey]*cancelling // of plain waits that were given up
-	closed   bool
-	reach    api.Reason
+	// identities counts the sessions of each.
+	identities map[string]int
+	up         *uplink
+	beatNo     uint64
+	beats      []beat        // sent and not yet answered, oldest first
+	beatSent   time.Duration // when the last one was sent, on whatever link
+	heard      time.Duration // when the last answer came on the current link; 0: none
+	urgent     bool          // the next Tick beats whatever the time
+	calls      map[*call]struct{}
+	cancels    map[waitKey]*cancelling // of plain waits that were given up
+	closed     bool
+	reach      api.Reason
 	// processes counts those that this start of the agent has seen.
 	processes uint64
 
@@ -128,12 +135,13 @@ func New(cfg Config) *Host {
 		cfg.Metrics = noMetrics{}
 	}
 	return &Host{
-		cfg:      cfg,
-		sessions: make(map[ID]*session),
-		calls:    make(map[*call]struct{}),
-		cancels:  make(map[waitKey]*cancelling),
-		gone:     make(chan struct{}),
-		reach:    api.Reason_REASON_NO_LEADER,
+		cfg:        cfg,
+		sessions:   make(map[ID]*session),
+		identities: make(map[string]int),
+		calls:      make(map[*call]struct{}),
+		cancels:    make(map[waitKey]*cancelling),
+		gone:       make(chan struct{}),
+		reach:      api.Reason_REASON_NO_LEADER,
 	}
 }
 

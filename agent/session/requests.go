@@ -58,6 +58,14 @@ func (h *Host) acquire(s *session, q *api.Acquire, t *api.Trace) {
 	if _, cancelled := s.chores[choreKey{kind: choreCancel, seq: q.Seq}]; cancelled {
 		return // its cancel is on the way and answers for both
 	}
+	if s.entries[q.Seq] == nil { // else it is a repetition
+		if later, ok := h.mayAsk(s.opener.peer.Identity()); !ok {
+			s.use(q.Seq)
+			s.answer(&api.Answer{Seq: q.Seq, Reason: api.Reason_REASON_RATE_LIMITED, Detail: tooOften(later)})
+			h.cfg.Metrics.Acquired(OutcomeRefused)
+			return
+		}
+	}
 	a := &command.Acquire{Lock: q.Lock, Try: q.Try, Priority: q.Priority}
 	for k, v := range q.Metadata {
 		a.Metadata = append(a.Metadata, &command.Pair{Key: k, Value: v})

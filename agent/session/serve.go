@@ -125,6 +125,11 @@ func (h *Host) attach(r *api.SessionRequest, str *stream, peer Peer) (*seat, err
 }
 
 func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, now time.Duration) (*seat, error) {
+	if len(q.Session) == len(ID{}) && h.sessions[ID(q.Session)] == nil {
+		if later, ok := h.mayAsk(peer.Identity()); !ok {
+			return nil, str.refuse(q.Seq, api.Reason_REASON_RATE_LIMITED, tooOften(later))
+		}
+	}
 	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
 	if err != nil {
 		return nil, err
@@ -184,9 +189,13 @@ func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*se
 		if len(h.sessions) >= sessionsMax {
 			return nil, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions as it keeps")
 		}
+		if h.identities[peer.Identity()] >= sessionsOfOneMax {
+			return nil, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions of this user as it keeps: close some")
+		}
 		s = newSession(ID(id), h.newProcess(peer))
 		s.secretHash = hash
 		h.sessions[s.id] = s
+		h.identities[peer.Identity()]++
 		h.watch(s, s.opener)
 	} else {
 		switch {

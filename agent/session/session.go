@@ -253,6 +253,7 @@ func (h *Host) drop(s *session, why api.Reason) {
 		return
 	}
 	delete(h.sessions, s.id)
+	h.uncount(s.opener.peer.Identity())
 	close(s.gone)
 	h.measureDropped(s, why)
 	s.endSpans(tracing.OutcomeGone, word(final(why)))

@@ -1,0 +1,27 @@
+package session
+
+import (
+	"fmt"
+	"time"
+)
+
+// mayAsk reports whether an identity may open a session or acquire now. Nothing
+// else on a stream is ever refused for load.
+func (h *Host) mayAsk(identity string) (later time.Duration, ok bool) {
+	if h.cfg.Admit == nil {
+		return 0, true
+	}
+	return h.cfg.Admit(identity)
+}
+
+func tooOften(later time.Duration) string {
+	return fmt.Sprintf("too many requests of this user at once; come back in %v; ask less often, or raise the agent's --limit-rate",
+		later.Round(time.Millisecond))
+}
+
+// uncount takes a session out of its identity's count.
+func (h *Host) uncount(identity string) {
+	if h.identities[identity]--; h.identities[identity] <= 0 {
+		delete(h.identities, identity)
+	}
+}
