@@ -1,5 +1,6 @@
-# Everything a person or a CI job runs by hand. It needs GNU make, bash, and Go
-# with its module proxy; "make race" also needs a C compiler.
+# Everything a person or a CI job runs by hand. It needs GNU make, bash, Go with
+# its module proxy, and for the Python SDK python3 (3.11 or later) with venv and
+# PyPI; "make race" also needs a C compiler.
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,6 +10,8 @@ MAKEFLAGS   += --no-builtin-rules
 
 GO ?= go
 BIN := $(CURDIR)/.bin
+
+PYTHON ?= python3
 
 # Bound on one package's tests. All of them together aim at ten minutes on two
 # cores; a package that comes near this bound by itself is too slow.
@@ -30,7 +33,7 @@ MODULES := . tools internal/gometricscompat
 
 .PHONY: help
 help: ## list these targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## compile every package, and the commands into bin/
@@ -47,15 +50,15 @@ demo: build ## a cluster of seven agents on this host, until Ctrl-C
 	./bin/raftlock demo
 
 .PHONY: test
-test: ## run all tests, within ten minutes on two cores
-	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+test: python-test ## run all tests, within ten minutes on two cores
+	RAFTLOCK_PYTHON=$(PYTHON_DEV)/bin/python $(GO) test -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: race
 race: ## run the tests of packages with goroutines under the race detector, the short way
 	$(GO) test -race -short -timeout $(TEST_TIMEOUT) $(RACE_PACKAGES)
 
 .PHONY: lint
-lint: lint-format lint-vet lint-static ## check formatting, go vet, staticcheck
+lint: lint-format lint-vet lint-static python-lint ## check formatting, go vet, staticcheck, ruff, mypy
 
 .PHONY: lint-format
 lint-format:
@@ -71,6 +74,74 @@ lint-vet:
 lint-static:
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 
+# The Python SDK. Its virtual environments and caches are under $(BIN): one with
+# what is current, to work with; one with the oldest that the package claims; and
+# one to generate code.
+PYTHON_DEV      := $(BIN)/python
+PYTHON_OLDEST   := $(BIN)/python-oldest
+PYTHON_GENERATE := $(BIN)/python-generate
+
+PYTHON_SOURCES := sdk/python/pyproject.toml $(shell find sdk/python/src -name '*.py' -o -name '*.pyi')
+
+export PYTHONPYCACHEPREFIX := $(BIN)/pycache
+
+PIP := bin/python -m pip --quiet --disable-pip-version-check --no-input install
+
+# venv,DIRECTORY: an empty environment, or what to install for it.
+define venv
+@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo 'The Python SDK needs python3, 3.11 or later, with venv: apt-get install python3 python3-venv'; exit 1; }
+rm -rf $(1)
+$(PYTHON) -m venv $(1)
+endef
+
+$(PYTHON_DEV)/.made: sdk/python/requirements/dev.txt sdk/python/pyproject.toml
+	$(call venv,$(PYTHON_DEV))
+	$(PYTHON_DEV)/$(PIP) -r $<
+	$(PYTHON_DEV)/$(PIP) --no-build-isolation --no-deps -e sdk/python
+	@touch $@
+
+$(PYTHON_GENERATE)/.made: sdk/python/requirements/generate.txt
+	$(call venv,$(PYTHON_GENERATE))
+	$(PYTHON_GENERATE)/$(PIP) -r $<
+	@touch $@
+
+$(PYTHON_OLDEST)/.made: sdk/python/requirements/oldest.txt
+	$(call venv,$(PYTHON_OLDEST))
+	$(PYTHON_OLDEST)/$(PIP) -r $<
+	@touch $@
+
+# As a user installs it.
+$(PYTHON_OLDEST)/.installed: $(PYTHON_OLDEST)/.made $(PYTHON_SOURCES)
+	$(PYTHON_OLDEST)/$(PIP) --force-reinstall --no-deps ./sdk/python
+	@touch $@
+
+.PHONY: python-venv
+python-venv: $(PYTHON_DEV)/.made ## make .bin/python, a virtual environment with the Python SDK in it
+
+PYTEST := bin/python -m pytest -o cache_dir=$(BIN)/pytest sdk/python/tests
+
+.PHONY: python-test
+python-test: build $(PYTHON_DEV)/.made $(PYTHON_OLDEST)/.installed ## run the Python SDK's tests, also with the oldest grpcio and protobuf
+	$(PYTHON_DEV)/$(PYTEST)
+	$(PYTHON_OLDEST)/$(PYTEST)
+
+.PHONY: python-lint
+python-lint: $(PYTHON_DEV)/.made ## check the Python SDK by ruff and mypy --strict
+	$(PYTHON_DEV)/bin/ruff check --quiet --cache-dir $(BIN)/ruff sdk/python
+	$(PYTHON_DEV)/bin/ruff format --quiet --check --diff --cache-dir $(BIN)/ruff sdk/python
+	cd sdk/python && $(PYTHON_DEV)/bin/mypy --cache-dir $(BIN)/mypy
+
+# python-generate,DIRECTORY: the messages that the SDK uses. The files keep their
+# names in the API (another copy in the same process is then the same), and lie
+# in a package of their own.
+define python-generate
+$(PYTHON_GENERATE)/bin/python -W ignore -m grpc_tools.protoc -I. \
+	--python_out=$(1) --pyi_out=$(1) api/raftlock/v1/read.proto api/raftlock/v1/session.proto && \
+sed -i 's/^from api\.raftlock\.v1 import/from raftlock._proto import/' $(1)/api/raftlock/v1/*.py* && \
+mv $(1)/api/raftlock/v1/*.py* $(1)/ && rmdir -p --ignore-fail-on-non-empty $(1)/api/raftlock/v1
+endef
+
 # The generators, at the versions tools/go.mod names.
 GENERATORS := $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 
@@ -84,8 +155,9 @@ $(GENERATORS): tools/go.mod tools/go.sum
 	@touch $@
 
 .PHONY: generate
-generate: $(GENERATORS) ## regenerate the Go code of every .proto
+generate: $(GENERATORS) $(PYTHON_GENERATE)/.made ## regenerate the Go and Python code of every .proto
 	PATH=$(BIN):$$PATH buf generate
+	$(call python-generate,sdk/python/src/raftlock/_proto)
 
 .PHONY: verify
 verify: lint verify-generated verify-tidy verify-structure ## check all but behaviour; changes nothing
@@ -93,7 +165,7 @@ verify: lint verify-generated verify-tidy verify-structure ## check all but beha
 # Generates into an empty directory and compares both ways, so that a stale
 # file is found, and one whose .proto is gone.
 .PHONY: verify-generated
-verify-generated: $(GENERATORS)
+verify-generated: $(GENERATORS) $(PYTHON_GENERATE)/.made
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	PATH=$(BIN):$$PATH buf generate -o "$$fresh"; \
 	list() { (cd "$$1" && find . -name '*.pb.go' -not -path './.*/*' | sort); }; \
@@ -101,6 +173,10 @@ verify-generated: $(GENERATORS)
 	for file in $$(list "$$fresh"); do \
 		if ! diff -u "$$file" "$$fresh/$$file"; then echo "$$file is stale: make generate"; exit 1; fi; \
 	done; \
+	mkdir "$$fresh/python"; \
+	$(call python-generate,"$$fresh/python"); \
+	if ! diff -ru --exclude=__init__.py --exclude=__pycache__ sdk/python/src/raftlock/_proto "$$fresh/python"; then \
+		echo 'sdk/python/src/raftlock/_proto is stale: make generate'; exit 1; fi; \
 	echo 'generated code is fresh'
 
 .PHONY: verify-tidy

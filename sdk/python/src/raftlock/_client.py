@@ -238,7 +238,7 @@ class Client:
             lock = self._ask(nanos, name, try_, priority, metadata, trace)
             lock._owner = self
             try:
-                lock._ready.wait(timeout)
+                lock._core.wait(lock._ready, timeout)
             except BaseException:  # interrupted
                 _undo(lock)
                 raise

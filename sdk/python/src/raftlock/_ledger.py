@@ -52,6 +52,9 @@ class Ledger:
         self.wanted_ttl = ttl  # asked for last
         self.lease_on_exit = lease_on_exit
         self.where = where
+        # How callers wait for an event, at most so many seconds; tests wait on
+        # virtual time.
+        self.wait: Callable[[threading.Event, Optional[float]], bool] = threading.Event.wait
 
         # mu guards everything below and every Lock's private part.
         self.mu = threading.Lock()

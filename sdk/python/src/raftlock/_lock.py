@@ -149,7 +149,7 @@ class Lock:
             if self._err is not None:
                 raise again(self._err)
             return
-        if not call.done.wait(timeout):
+        if not self._core.wait(call.done, timeout):
             raise self._core.gave_up(f"release {self._name!r}", "unknown")
         if call.err is not None:
             raise again(call.err)
@@ -196,12 +196,12 @@ def set_ttl(core: Core, ttl: int, timeout: Optional[float]) -> None:
     while True:
         call, busy = core.start_ttl(ttl)
         if call is not None:
-            if not call.done.wait(timeout):
+            if not core.wait(call.done, timeout):
                 raise core.gave_up("set TTL", "unknown")
             if call.err is not None:
                 raise again(call.err)
             return
-        if busy is not None and not busy.done.wait(timeout):
+        if busy is not None and not core.wait(busy.done, timeout):
             raise core.gave_up("set TTL", "no")
 
 
