@@ -608,12 +608,15 @@ func (m *model) plainAcquire(p *command.PlainAcquire) *command.Result {
 	}
 	h := m.holderClaim(p.Lock)
 	if h != nil && h.session == id {
+		again := h.claimed || !slices.Contains(h.requests, p.RequestId)
 		if p.RequestId == "" {
 			h.claimed = true
 		} else if !h.claimed && !slices.Contains(h.requests, p.RequestId) {
 			h.requests = append(h.requests, p.RequestId)
 		}
-		return m.plainRenewed(h, p.TtlNanos)
+		r := m.plainRenewed(h, p.TtlNanos)
+		r.Renewed = again
+		return r
 	}
 	if h != nil && p.RequestId == "" {
 		return &command.Result{Code: command.Code_CODE_HELD, Holder: m.holder(p.Lock)}

@@ -96,11 +96,14 @@ func (s *State) plainOpen(p *command.PlainAcquire) *session {
 // plainAgain answers the holder: the same token, renewed.
 func (s *State) plainAgain(x *session, p *command.PlainAcquire) *command.Result {
 	h := s.plainHold(x)
+	granted := !h.claimed && slices.Contains(h.requests(), p.RequestId) // it is this request's own hold
 	h = s.plainAsk(h, p.RequestId)
 	if !h.revoked {
 		s.plainRenewed(x, p.TtlNanos)
 	}
-	return s.plainResult(x.id, h)
+	r := s.plainResult(x.id, h)
+	r.Renewed = !granted
+	return r
 }
 
 // plainAsk notes that a hold is told to one more request; "" is one that no

@@ -2359,7 +2359,10 @@ type Result struct {
 	// HELD: by whom.
 	Holder *Holder `protobuf:"bytes,7,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Reconcile: the answers of named sequences that were not acquires.
-	Answered      []*Answered `protobuf:"bytes,8,rep,name=answered,proto3" json:"answered,omitempty"`
+	Answered []*Answered `protobuf:"bytes,8,rep,name=answered,proto3" json:"answered,omitempty"`
+	// Plain acquire: it was held already, by an earlier request than this one, and
+	// is renewed by it. For who counts: a grant is counted once.
+	Renewed       bool `protobuf:"varint,9,opt,name=renewed,proto3" json:"renewed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2448,6 +2451,13 @@ func (x *Result) GetAnswered() []*Answered {
 		return x.Answered
 	}
 	return nil
+}
+
+func (x *Result) GetRenewed() bool {
+	if x != nil {
+		return x.Renewed
+	}
+	return false
 }
 
 // Answered is the cached result of one sequence.
@@ -2662,7 +2672,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x14\n" +
-	"\x05token\x18\x04 \x01(\x04R\x05token\"\xdb\x02\n" +
+	"\x05token\x18\x04 \x01(\x04R\x05token\"\xf5\x02\n" +
 	"\x06Result\x12-\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x19.raftlock.command.v1.CodeR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1e\n" +
@@ -2673,7 +2683,8 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\tttl_nanos\x18\x05 \x01(\x04R\bttlNanos\x12;\n" +
 	"\tstandings\x18\x06 \x03(\v2\x1d.raftlock.command.v1.StandingR\tstandings\x123\n" +
 	"\x06holder\x18\a \x01(\v2\x1b.raftlock.command.v1.HolderR\x06holder\x129\n" +
-	"\banswered\x18\b \x03(\v2\x1d.raftlock.command.v1.AnsweredR\banswered\"Q\n" +
+	"\banswered\x18\b \x03(\v2\x1d.raftlock.command.v1.AnsweredR\banswered\x12\x18\n" +
+	"\arenewed\x18\t \x01(\bR\arenewed\"Q\n" +
 	"\bAnswered\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x123\n" +
 	"\x06result\x18\x02 \x01(\v2\x1b.raftlock.command.v1.ResultR\x06result*\x84\x01\n" +
