@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sys/unix"
 
 	raftlock "github.com/raftlock/raftlock/sdk/go"
@@ -20,7 +22,12 @@ import (
 // the SDK as any application does, and does what it is told. It ends, without a
 // word to the agent, when its input does.
 func applicationMain() int {
+	traces, err := tracing(os.Getenv)
+	if err != nil {
+		return complain(err)
+	}
 	a := &worker{
+		traces: traces, working: map[string]trace.Span{},
 		sessions: map[string]*raftlock.Session{}, locks: map[string]*raftlock.Lock{},
 		watches: map[string]*watchLog{}, rest: make(chan struct{}), out: json.NewEncoder(os.Stdout),
 	}
@@ -39,7 +46,10 @@ type worker struct {
 	sessions map[string]*raftlock.Session
 	locks    map[string]*raftlock.Lock
 	watches  map[string]*watchLog
-	rest     chan struct{}
+	// working are the spans of what it does under a lock, from asking to unlocking.
+	working map[string]trace.Span
+	traces  *sdktrace.TracerProvider
+	rest    chan struct{}
 
 	outMu sync.Mutex // guards out
 	out   *json.Encoder
@@ -56,7 +66,7 @@ func (w *worker) obey(o order) {
 	do := map[string]func(context.Context, order, *answer) error{
 		"open": w.open, "crowd": w.crowd, "alive": w.alive, "lock": w.lock, "unlock": w.unlock,
 		"check": w.check, "watch": w.watch, "report": w.report, "get": w.get,
-		"pass": w.pass, "join": w.join, "keep": w.keep, "work": w.work, "rest": w.stopWork,
+		"pass": w.pass, "join": w.join, "keep": w.keep, "work": w.work, "rest": w.stopWork, "idle": w.idle,
 	}[o.Do]
 	err := fmt.Errorf("no such order: %q", o.Do)
 	if do != nil {
@@ -113,7 +123,7 @@ func (w *worker) handle(name string) (*raftlock.Lock, error) {
 }
 
 func (w *worker) open(ctx context.Context, o order, r *answer) error {
-	s, err := raftlock.NewSession(ctx, raftlock.WithSocket(o.Socket), raftlock.WithTTL(o.TTL))
+	s, err := raftlock.NewSession(ctx, raftlock.WithSocket(o.Socket), raftlock.WithTTL(o.TTL), raftlock.WithTracerProvider(w.traces))
 	if err != nil {
 		return err
 	}
@@ -185,7 +195,7 @@ func (w *worker) lock(ctx context.Context, o order, r *answer) error {
 	if o.Try {
 		take = s.TryLock
 	}
-	l, err := take(ctx, o.Lock)
+	l, err := take(w.begin(ctx, o.Lock), o.Lock)
 	r.Ended = clock()
 	if err != nil {
 		return err
@@ -203,7 +213,26 @@ func (w *worker) unlock(ctx context.Context, o order, _ *answer) error {
 	if err != nil {
 		return err
 	}
-	return l.Unlock(ctx)
+	w.mu.Lock()
+	span := w.working[o.Lock]
+	w.mu.Unlock()
+	defer span.End()
+	return l.Unlock(trace.ContextWithSpan(ctx, span))
+}
+
+// begin begins the span of what is done under a lock.
+func (w *worker) begin(ctx context.Context, lock string) context.Context {
+	ctx, span := w.traces.Tracer("application").Start(ctx, "work")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.working[lock] = span
+	return ctx
+}
+
+// idle does nothing for as long as it has patience.
+func (w *worker) idle(ctx context.Context, _ order, _ *answer) error {
+	<-ctx.Done()
+	return nil
 }
 
 func (w *worker) check(_ context.Context, o order, r *answer) error {

@@ -91,6 +91,7 @@ type spawn struct {
 	log  *os.File
 	// pidNamespace: it becomes the first process of one.
 	pidNamespace bool
+	env          []string // beside what every one gets
 }
 
 func (h *thread) start(t testing.TB, s spawn) *process {
@@ -103,6 +104,7 @@ func (h *thread) start(t testing.TB, s spawn) *process {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.SysProcAttr = append(environment(), partEnv+"="+part, thenEnv+"="+s.part), attr
+	cmd.Env = append(cmd.Env, s.env...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if s.in != nil {
 		cmd.Stdin = s.in
@@ -128,7 +130,7 @@ func (h *thread) start(t testing.TB, s spawn) *process {
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
-		return strings.HasPrefix(name, "RAFTLOCK_") && name != "RAFTLOCK_MUTANT" && name != dirEnv
+		return strings.HasPrefix(name, "RAFTLOCK_") && name != "RAFTLOCK_MUTANT" && name != dirEnv || strings.HasPrefix(name, "OTEL_")
 	})
 }
 
