@@ -49,6 +49,8 @@ var table = []row{
 		"the command-line tool and the examples are clients like any application"},
 	{[]string{"sdk/go/..."}, []string{"sdk/go/...", "api/..."},
 		"an application that imports the SDK must not get the agent with it"},
+	{[]string{"deploy/..."}, nil,
+		"files for other programs, and tests that run those"},
 	{[]string{"internal/mutant", "internal/structure", "internal/devagent", "internal/docs"}, nil,
 		"used by all, so they use none"},
 	{[]string{"internal/mutant/cmd/mutants"}, []string{"internal/mutant"},
