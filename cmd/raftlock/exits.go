@@ -68,6 +68,11 @@ func (g *global) explain(err error) error {
 			return &exitError{code: o.code, err: fmt.Errorf("%w; %s", err, o.next)}
 		}
 	}
+	var told *raftlock.Error
+	if errors.As(err, &told) && told.Detail != "" {
+		// The agent's own words, so there is one; what it means it says.
+		return &exitError{code: runner.ExitNotAcquired, err: fmt.Errorf("%w; look at raftlock status, then try again", err)}
+	}
 	next := "is the agent running? Its socket is named by --socket or RAFTLOCK_SOCKET" + naming(g.socket, err.Error())
 	return &exitError{code: runner.ExitNoAgent, err: fmt.Errorf("%w; %s", err, next)}
 }
