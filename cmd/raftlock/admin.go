@@ -31,7 +31,7 @@ type admin struct {
 	timeout time.Duration
 }
 
-func newAdmin() *cobra.Command {
+func newAdmin(g *global) *cobra.Command {
 	a := &admin{}
 	cmd := &cobra.Command{
 		Use:   "admin",
@@ -47,11 +47,11 @@ superuser can open as a rule.`,
 		"the agent's socket for administrators; also RAFTLOCK_ADMIN_SOCKET")
 	f.BoolVar(&a.json, "json", false, "print JSON")
 	f.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for the agent and a leader")
-	cmd.AddCommand(newForceRelease(a), newForgetFounder(a))
+	cmd.AddCommand(newForceRelease(g, a), newForgetFounder(a))
 	return cmd
 }
 
-func newForceRelease(a *admin) *cobra.Command {
+func newForceRelease(g *global, a *admin) *cobra.Command {
 	req := &raftlockv1.ForceReleaseRequest{}
 	var yes bool
 	cmd := &cobra.Command{
@@ -69,7 +69,7 @@ With --token only that grant is meant, and repeating the command is safe.`,
   raftlock admin force-release nightly-report --token 4711
   raftlock admin force-release nightly-report --now --yes`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: g.lockNames, // the application socket's
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Lock = args[0]
 			if cmd.Flags().Changed("token") && req.Token == 0 {

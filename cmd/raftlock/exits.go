@@ -65,7 +65,7 @@ func (g *global) explain(err error) error {
 	}
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
-			return &exitError{code: o.code, err: fmt.Errorf("%w; %s", err, o.next)}
+			return &exitError{code: o.code, err: hinted(err, o.next)}
 		}
 	}
 	var told *raftlock.Error
@@ -75,4 +75,14 @@ func (g *global) explain(err error) error {
 	}
 	next := "is the agent running? Its socket is named by --socket or RAFTLOCK_SOCKET" + naming(g.socket, err.Error())
 	return &exitError{code: runner.ExitNoAgent, err: fmt.Errorf("%w; %s", err, next)}
+}
+
+// hinted ends an error with what to do, unless the agent's words say so already:
+// they do after a semicolon.
+func hinted(err error, next string) error {
+	var told *raftlock.Error
+	if errors.As(err, &told) && strings.Contains(told.Detail, "; ") {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, next)
 }

@@ -30,7 +30,7 @@ without a quorum.`,
 		Example: `  raftlock get nightly-report
   raftlock get nightly-report --json | jq .token`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: g.lockNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.read(cmd, func(ctx context.Context, c *raftlock.Client) error {
 				info, err := c.Get(ctx, args[0], options(stale)...)
@@ -60,7 +60,7 @@ with --all. Each condition that is given must be met. --json prints an array.`, 
   raftlock ls --contested
   raftlock ls --pattern '*/db?' --owner uid:1000 --json`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: g.lockNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				f.Prefix = args[0]

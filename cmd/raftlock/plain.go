@@ -37,7 +37,8 @@ Exit status 75: somebody else holds it, all through --wait. Who interrupts the
 wait, or gets 69, may hold the lock nevertheless: release it.`,
 		Example: `  token=$(raftlock acquire deploy --owner "deploy-$BUILD" --wait 1m) || exit
   raftlock acquire deploy --owner "deploy-$BUILD" --json | jq .token`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.lockNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Lock = args[0]
 			if req.Wait < 0 {
@@ -80,7 +81,8 @@ not held any more, or not by that owner or under that token: stop what it
 protects. Repeating the command is safe.`,
 		Example: `  raftlock renew deploy --owner "deploy-$BUILD" --token "$token" || stop_work
   raftlock renew deploy --owner "deploy-$BUILD" --ttl 5m`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.lockNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Lock = args[0]
 			if err := realToken(cmd, req.Token); err != nil {
@@ -107,7 +109,8 @@ or under that token. Repeating the command is safe with --token; without one,
 it releases what the owner holds by then.`,
 		Example: `  raftlock release deploy --owner "deploy-$BUILD" --token "$token"
   trap 'raftlock release deploy --owner "deploy-$BUILD"' EXIT`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: g.lockNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Lock = args[0]
 			if err := realToken(cmd, req.Token); err != nil {

@@ -216,6 +216,7 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestLockNamesAreNoFiles(t *testing.T) {
+	t.Setenv("RAFTLOCK_SOCKET", t.TempDir()+"/nobody")
 	for _, verb := range [][]string{{"get"}, {"ls"}, {"run"}, {"admin", "force-release"}} {
 		// The directive for "no files" is 4.
 		if _, out, _ := typed(append(append([]string{"__complete"}, verb...), "")...); !strings.HasSuffix(out, ":4\n") {

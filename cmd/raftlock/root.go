@@ -52,7 +52,8 @@ func newRoot() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newRun(g), newShim(), newWarden(), newAcquire(g), newRenew(g), newRelease(g),
-		newGet(g), newLs(g), newStatus(g), newMembers(g), newBench(g), newAdmin(), newDemo(), newVersion(g))
+		newGet(g), newLs(g), newStatus(g), newMembers(g), newBench(g), newAdmin(g), newDemo(), newVersion(g))
+	completeFlags(root)
 	return root
 }
 

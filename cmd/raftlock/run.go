@@ -68,9 +68,9 @@ func newRun(g *global) *cobra.Command {
   raftlock run --wait 5m deploy -- sh -c 'deploy --fence "$RAFTLOCK_TOKEN"'`,
 		Args: lockAndCommand,
 		// The command's words are files, as a rule.
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
+				return g.lockNames(cmd, args, typed)
 			}
 			return nil, cobra.ShellCompDirectiveDefault
 		},
