@@ -249,3 +249,22 @@ func TestConnectionIsKept(t *testing.T) {
 		}
 	}
 }
+
+// Whoever measures requests finds a bounded number of patterns.
+func TestPatterns(t *testing.T) {
+	for _, c := range []struct{ method, target, pattern string }{
+		{"GET", "/locks/a/b", "/locks/{key}"},
+		{"GET", "/locks/acquire", "/locks/{key}"},
+		{"POST", "/locks/acquire", "/locks/acquire"},
+		{"POST", "/locks/a", "/locks/{key}"},
+		{"GET", "/locks?limit=1", "/locks"},
+		{"GET", "/cluster/info", "/cluster/info"},
+		{"GET", "/a/secret", ""},
+	} {
+		r := httptest.NewRequest(c.method, c.target, nil)
+		New(config(&fake{err: context.Canceled})).ServeHTTP(httptest.NewRecorder(), r)
+		if r.Pattern != c.pattern {
+			t.Errorf("%s %s: pattern %q", c.method, c.target, r.Pattern)
+		}
+	}
+}

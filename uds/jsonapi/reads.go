@@ -75,8 +75,8 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	out := listBody{Success: true, Locks: []readLock{}, Next: a.Next, Stale: a.Stale, Index: a.Index}
-	for _, l := range a.Locks {
+	out := listBody{Success: true, Locks: []readLock{}, Next: a.GetNext(), Stale: a.GetStale(), Index: a.GetIndex()}
+	for _, l := range a.GetLocks() {
 		out.Locks = append(out.Locks, h.readLock(l))
 	}
 	answer(w, http.StatusOK, out)
