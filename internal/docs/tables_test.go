@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"cmp"
 	"maps"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/telemetry"
 )
 
 // rows are the cells of every table of a page; heads and rules are left out.
@@ -55,10 +57,12 @@ func screaming(name string) string {
 // The page of errors has every reason, with what the tables of the code say.
 func TestErrorsPageIsTheCode(t *testing.T) {
 	codes := pairs(t, "agent/errors.go", `Reason_REASON_(\w+):\s+codes\.(\w+)`)
+	statuses := pairs(t, "uds/jsonapi/errors.go", `Reason_REASON_(\w+):\s+http\.Status(\w+)`)
+	classes := pythonErrors(t)
 	sentinels := pairs(t, "sdk/go/errors.go", `Reason_REASON_(\w+):\s+(Err\w+)`)
 	told := make(map[string][]string)
 	for _, row := range rows(read(t, "docs/errors.md")) {
-		if len(row) > 4 {
+		if len(row) == 7 {
 			for i := range row {
 				row[i] = strings.Trim(row[i], "`")
 			}
@@ -75,7 +79,7 @@ func TestErrorsPageIsTheCode(t *testing.T) {
 			t.Errorf("docs/errors.md lacks %s", reason)
 			continue
 		}
-		for _, want := range []string{screaming(codes[reason]), sentinels[reason]} {
+		for _, want := range []string{screaming(codes[reason]), sentinels[reason], classes[reason], statusCodes[statuses[reason]]} {
 			if !slices.Contains(row, want) {
 				t.Errorf("docs/errors.md does not say %s for %s: %v", want, reason, row)
 			}
@@ -87,11 +91,35 @@ func TestErrorsPageIsTheCode(t *testing.T) {
 	}
 }
 
+// pythonErrors is the class of each reason.
+func pythonErrors(t *testing.T) map[string]string {
+	t.Helper()
+	found := make(map[string]string)
+	for class := range strings.SplitSeq(read(t, "sdk/python/src/raftlock/_errors.py"), "\nclass ") {
+		name, body, _ := strings.Cut(class, "(")
+		if m := regexp.MustCompile(`(?m)^    reason, text = "(\w+)"`).FindStringSubmatch(body); m != nil {
+			found[m[1]] = name
+		}
+	}
+	if len(found) < 20 {
+		t.Fatalf("only %d classes found", len(found))
+	}
+	return found
+}
+
+// statusCodes are the numbers of net/http's names, of those that are used.
+var statusCodes = map[string]string{
+	"BadRequest": "400", "Forbidden": "403", "NotFound": "404", "Conflict": "409", "PreconditionFailed": "412",
+	"TooManyRequests": "429", "ServiceUnavailable": "503", "GatewayTimeout": "504",
+}
+
 var flagName = regexp.MustCompile("(?:^|[\\s`(/])--([a-z][a-z-]+)")
 
 // others are flags of programs that are not ours.
 var others = []string{
-	"unix-socket", "fail-with-body", "data", "header", "json", // curl, jq
+	"unix-socket", "fail-with-body", "silent", "data", "header", // curl
+	"append", "groups", // usermod
+	"now",                           // systemctl
 	"without-lock", "without-guard", // examples
 }
 
@@ -211,4 +239,137 @@ func sources(t *testing.T) string {
 		}
 	}
 	return all.String()
+}
+
+// The page of metrics is the table of metrics, row by row.
+func TestMetricsPageIsTheTable(t *testing.T) {
+	told := make(map[string]string)
+	page := read(t, "docs/metrics.md")
+	for line := range strings.SplitSeq(page, "\n") {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "`"); ok && strings.HasPrefix(line, "| `") {
+			told[name] = line
+		}
+	}
+	for _, m := range telemetry.Table() {
+		if got, want := told[m.Name], metricRow(m); got != want {
+			t.Errorf("docs/metrics.md has\n%s\nand the table\n%s", got, want)
+		}
+		delete(told, m.Name)
+	}
+	if len(told) > 0 {
+		t.Errorf("docs/metrics.md has what is not measured: %v", slices.Sorted(maps.Keys(told)))
+	}
+}
+
+func metricRow(m telemetry.Metric) string {
+	var labels []string
+	for _, l := range m.Labels {
+		text := "`" + l.Name + "`"
+		if len(l.Values) > 0 {
+			text += ": `" + strings.Join(l.Values, "`, `") + "`"
+		}
+		labels = append(labels, text)
+	}
+	kind := string(m.Kind)
+	if m.Unit != "" {
+		kind += ", " + m.Unit
+	}
+	return "| `" + m.Name + "` | " + kind + " | " + cmp.Or(strings.Join(labels, "; "), "-") + " | " + m.Help + " |"
+}
+
+var metricName = regexp.MustCompile(`\b(?:lock|raft|raftlock)_[a-z_]+\b`)
+
+// A metric that a page names is measured.
+func TestMetricsExist(t *testing.T) {
+	known := make(map[string]bool)
+	for _, m := range telemetry.Table() {
+		known[m.Name] = true
+		known[m.Name+"_bucket"] = m.Kind == telemetry.Histogram
+	}
+	notMetrics := []string{"raftlock_tokens"} // a table of the Python guard
+	for _, page := range pages(t) {
+		for _, name := range metricName.FindAllString(read(t, page), -1) {
+			if !known[name] && !slices.Contains(notMetrics, name) {
+				t.Errorf("%s names %s, which is not measured", page, name)
+			}
+		}
+	}
+}
+
+// The page of JSON has every field and parameter that requests and answers have,
+// and no other.
+func TestJSONPageIsTheCode(t *testing.T) {
+	fields := make(map[string]bool)
+	for _, file := range []string{"answers", "cluster", "decode", "errors", "reads"} {
+		text := read(t, "uds/jsonapi/"+file+".go")
+		for _, pattern := range []string{`json:"(\w+)`, `"(\w+)":\s+func\(q \*asked`} {
+			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+				fields[m[1]] = true
+			}
+		}
+	}
+	_, list, _ := strings.Cut(read(t, "uds/jsonapi/reads.go"), "func listParameter")
+	list, _, _ = strings.Cut(list, "\n}\n")
+	for _, m := range regexp.MustCompile(`case "(\w+)":`).FindAllStringSubmatch(list, -1) {
+		fields[m[1]] = true
+	}
+	if len(fields) < 30 {
+		t.Fatalf("only %d fields found: %v", len(fields), fields)
+	}
+	told := map[string]bool{"metadata": true} // as a parameter it is metadata.NAME
+	for _, row := range rows(read(t, "docs/json.md")) {
+		for _, m := range marked.FindAllStringSubmatch(row[0], -1) {
+			if name := m[1]; name == strings.ToLower(name) && !strings.Contains(name, "/") {
+				told[name] = true
+			}
+		}
+		// What a row says after a colon are fields of the object it is about.
+		if _, parts, ok := strings.Cut(row[len(row)-1], ": "); ok && row[0] == "`nodes`" {
+			for _, m := range marked.FindAllStringSubmatch(parts, -1) {
+				told[m[1]] = true
+			}
+		}
+	}
+	for name := range fields {
+		if !told[name] {
+			t.Errorf("docs/json.md lacks %s", name)
+		}
+	}
+	for name := range told {
+		if !fields[name] {
+			t.Errorf("docs/json.md has %s, which the code has not", name)
+		}
+	}
+}
+
+// The page of traces has every span and attribute that agents make.
+func TestTracingPageIsTheCode(t *testing.T) {
+	page, names := read(t, "docs/tracing.md"), read(t, "telemetry/tracing/names.go")
+	wanted := make(map[string]bool)
+	_, spans, _ := strings.Cut(names, "// Names of spans.")
+	spans, _, _ = strings.Cut(spans, "// Keys of attributes")
+	for _, m := range regexp.MustCompile(`(?m)^\t\w+\s+= "([\w.]+)"`).FindAllStringSubmatch(spans, -1) {
+		wanted[m[1]] = true
+	}
+	keys := make(map[string]string)
+	for _, m := range regexp.MustCompile(`Span(\w+)\s+= SpanPrefix \+ "?(\w+)"?`).FindAllStringSubmatch(read(t, "telemetry/key/key.go"), -1) {
+		keys[m[1]] = "raftlock." + strings.ToLower(m[2])
+	}
+	keys["Prefix"] = "raftlock."
+	for _, m := range regexp.MustCompile(`attribute\.Key\(key\.Span(\w+)(?: \+ "([\w.]+)")?\)`).FindAllStringSubmatch(names, -1) {
+		wanted[keys[m[1]]+m[2]] = true
+	}
+	if len(wanted) < 20 {
+		t.Fatalf("only %d names found: %v", len(wanted), wanted)
+	}
+	for name := range wanted {
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/tracing.md lacks %s", name)
+		}
+	}
+	for _, m := range regexp.MustCompile("`(raftlock\\.[\\w.]+)`").FindAllStringSubmatch(page, -1) {
+		if sdk := read(t, "sdk/go/trace.go"); !wanted[m[1]] && !strings.Contains(sdk, `"`+m[1]+`"`) {
+			t.Errorf("docs/tracing.md has %s, which the code has not", m[1])
+		}
+	}
 }

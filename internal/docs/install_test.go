@@ -1,0 +1,42 @@
+package docs
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var unitName = regexp.MustCompile(`raftlock[\w-]*\.(?:service|socket)`)
+
+// What the page of installing runs as root puts everything in its place, here
+// below a folder; and the units that it tells to enable are among that.
+func TestInstallScript(t *testing.T) {
+	to := t.TempDir()
+	install := exec.Command(filepath.Join(root, "deploy", "install.sh"))
+	install.Env = append(os.Environ(), "BIN="+bin, "DESTDIR="+to)
+	if out, err := ends(install); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, path := range []string{"usr/bin/raftlock-sidecar", "usr/bin/raftlock", "usr/lib/sysusers.d/raftlock.conf"} {
+		if _, err := os.Stat(filepath.Join(to, path)); err != nil {
+			t.Error(err)
+		}
+	}
+	n := 0
+	for _, b := range blocks("docs/install.md", read(t, "docs/install.md")) {
+		for line := range strings.Lines(b.text) {
+			for _, unit := range unitName.FindAllString(line, -1) {
+				n++
+				if _, err := os.Stat(filepath.Join(to, "usr/lib/systemd/system", unit)); err != nil {
+					t.Errorf("%s: %v", b, err)
+				}
+			}
+		}
+	}
+	if n < 3 {
+		t.Errorf("only %d units found", n)
+	}
+}
