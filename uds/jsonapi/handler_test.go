@@ -253,12 +253,12 @@ func TestConnectionIsKept(t *testing.T) {
 // Whoever measures requests finds a bounded number of patterns.
 func TestPatterns(t *testing.T) {
 	for _, c := range []struct{ method, target, pattern string }{
-		{"GET", "/locks/a/b", "/locks/{key}"},
-		{"GET", "/locks/acquire", "/locks/{key}"},
-		{"POST", "/locks/acquire", "/locks/acquire"},
-		{"POST", "/locks/a", "/locks/{key}"},
-		{"GET", "/locks?limit=1", "/locks"},
-		{"GET", "/cluster/info", "/cluster/info"},
+		{"GET", "/locks/a/b", "GET /locks/{key}"},
+		{"HEAD", "/locks/a", "GET /locks/{key}"},
+		{"POST", "/locks/acquire", "POST /locks/acquire"},
+		{"POST", "/locks/a", ""},
+		{"GET", "/locks?limit=1", "GET /locks"},
+		{"GET", "/cluster/info", "GET /cluster/info"},
 		{"GET", "/a/secret", ""},
 	} {
 		r := httptest.NewRequest(c.method, c.target, nil)
