@@ -15,6 +15,7 @@ import (
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/lease"
+	"github.com/raftlock/raftlock/telemetry"
 )
 
 const (
@@ -40,6 +41,7 @@ func (s *API) Acquire(ctx context.Context, q *api.AcquireRequest) (*api.AcquireR
 	}
 	leave, err := s.enter(ctx)
 	if err != nil {
+		s.a.cfg.Metrics.Acquired(telemetry.Refused)
 		return nil, err
 	}
 	defer leave()

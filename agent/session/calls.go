@@ -87,7 +87,11 @@ func (h *Host) Ask(ctx context.Context, c *command.Command) (Reply, error) {
 		return Reply{}, err
 	}
 	x.spans.settled(x.result, x.err)
-	return Reply{Result: x.result, Sent: x.first, Repeated: x.sent > 1, said: x.said}, x.err
+	r := Reply{Result: x.result, Sent: x.first, Repeated: x.sent > 1, said: x.said}
+	if x.err == nil {
+		h.measurePlain(c, r)
+	}
+	return r, x.err
 }
 
 // Query reads. With stale it may be answered by a replica that does not lead.

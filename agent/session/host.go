@@ -80,6 +80,7 @@ type Host struct {
 	urgent     bool          // the next Tick beats whatever the time
 	calls      map[*call]struct{}
 	cancels    map[waitKey]*cancelling // of plain waits that were given up
+	plain      plainHolds
 	closed     bool
 	reach      api.Reason
 	// processes counts those that this start of the agent has seen.

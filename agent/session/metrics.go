@@ -186,8 +186,9 @@ func (s *session) holds() bool {
 
 // Census is how much there is at an agent now.
 type Census struct {
-	// Sessions that are attached here, the acquires of theirs that wait in a
-	// queue, and the holds that their applications may believe in.
+	// Sessions that are attached here; the acquires that wait in a queue, plain
+	// ones too; and the holds that applications may believe in, plain ones where
+	// they were last acquired or renewed.
 	Sessions, Waits, Holds int
 }
 
@@ -210,5 +211,11 @@ func (h *Host) Census() Census {
 			}
 		}
 	}
+	for x := range h.calls {
+		if x.wait != nil && x.wait.queued != 0 {
+			c.Waits++
+		}
+	}
+	c.Holds += h.plain.count(now)
 	return c
 }

@@ -24,6 +24,8 @@ type plainWait struct {
 	stir chan struct{} // capacity 1
 	// waits: it was answered that it waits; the call's own goroutine's.
 	waits bool
+	// asked and queued are when, for who measures; queued is the Host's mutex's.
+	asked, queued time.Duration
 }
 
 // cancelling is the cancel of a plain wait, until it was answered.
@@ -77,8 +79,11 @@ func (h *Host) PlainAcquire(ctx context.Context, a *command.PlainAcquire) (Reply
 	return r, err
 }
 
-func (h *Host) plainAcquire(ctx context.Context, a *command.PlainAcquire, turn *spans) (Reply, error) {
-	w := &plainWait{key: waitKey{fsm.PlainID(a.Owner, a.Lock), a.RequestId}, ask: a, stir: make(chan struct{}, 1)}
+func (h *Host) plainAcquire(ctx context.Context, a *command.PlainAcquire, turn *spans) (out Reply, err error) {
+	w := &plainWait{
+		key: waitKey{fsm.PlainID(a.Owner, a.Lock), a.RequestId}, ask: a, stir: make(chan struct{}, 1), asked: h.cfg.Clock(),
+	}
+	defer func() { h.measurePlainAcquire(ctx, w, out, err) }()
 	watch := &call{wait: w}
 	if err := h.watchWait(watch); err != nil {
 		return Reply{}, err
@@ -91,6 +96,7 @@ func (h *Host) plainAcquire(ctx context.Context, a *command.PlainAcquire, turn *
 			return r, nil
 		case err == nil:
 			w.waits = true
+			h.measurePlainQueued(w)
 			turn.met(r.said)
 			turn.waits(a.Lock, r.Standings[0].Position)
 		case w.waits && (errors.Is(err, ErrQueueFull) || errors.Is(err, ErrTooMany)):
