@@ -102,15 +102,17 @@ func TestStatus(t *testing.T) {
 		change func(*raftlockv1.StatusResponse)
 		code   int
 		want   []string
+		// serving is the status for who wants no more than that.
+		serving int
 	}{
 		{"well", func(*raftlockv1.StatusResponse) {}, 0, []string{"healthy:  yes\nleader:   n2 (term 9)\nagent:    n1, voter, version 1\n" +
-			"quorum:   3 voters, 3 there, 2 needed: 1 more may fail\nsessions: 3 here, with 4 holds and 1 waits\n", "n2    voter, leader  yes"}},
-		{"a voter missing", func(s *raftlockv1.StatusResponse) { s.Nodes = nodes("++-") }, 1, []string{"degraded: 1 of 3 voters missing", "0 more may fail"}},
-		{"no quorum", func(s *raftlockv1.StatusResponse) { s.Reach, s.HasQuorum = raftlockv1.Reason_REASON_NO_QUORUM, false }, 1, []string{"no: no quorum"}},
-		{"no leader", func(s *raftlockv1.StatusResponse) { s.HasQuorum, s.LeaderName = false, "" }, 1, []string{"no: no leader", "none known"}},
-		{"no cluster", func(s *raftlockv1.StatusResponse) { s.ClusterId, s.Doing = "", "waiting for n3" }, 1, []string{"no: waiting for n3"}},
-		{"two clusters", func(s *raftlockv1.StatusResponse) { s.Doing = "sees more than one cluster" }, 1, []string{"no: sees more than one cluster"}},
-		{"a name that plays with terminals", func(s *raftlockv1.StatusResponse) { s.LeaderName = "\x1b[2J" }, 0, []string{"\uFFFD[2J"}},
+			"quorum:   3 voters, 3 there, 2 needed: 1 more may fail\nsessions: 3 here, with 4 holds and 1 waits\n", "n2    voter, leader  yes"}, 0},
+		{"a voter missing", func(s *raftlockv1.StatusResponse) { s.Nodes = nodes("++-") }, 1, []string{"degraded: 1 of 3 voters missing", "0 more may fail"}, 0},
+		{"no quorum", func(s *raftlockv1.StatusResponse) { s.Reach, s.HasQuorum = raftlockv1.Reason_REASON_NO_QUORUM, false }, 1, []string{"no: no quorum"}, 1},
+		{"no leader", func(s *raftlockv1.StatusResponse) { s.HasQuorum, s.LeaderName = false, "" }, 1, []string{"no: no leader", "none known"}, 1},
+		{"no cluster", func(s *raftlockv1.StatusResponse) { s.ClusterId, s.Doing, s.HasQuorum = "", "waiting for n3", false }, 1, []string{"no: waiting for n3"}, 1},
+		{"two clusters", func(s *raftlockv1.StatusResponse) { s.Doing = "sees more than one cluster" }, 1, []string{"no: sees more than one cluster"}, 0},
+		{"a name that plays with terminals", func(s *raftlockv1.StatusResponse) { s.LeaderName = "\x1b[2J" }, 0, []string{"\uFFFD[2J"}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := well()
@@ -125,9 +127,17 @@ func TestStatus(t *testing.T) {
 			if coded, out, _ := typed("status", "--json", "--socket", socket); coded != c.code || !json.Valid([]byte(out)) {
 				t.Errorf("%d: %s", coded, out)
 			}
+			for want, wanted := range map[string]int{"alive": 0, "serving": c.serving, "healthy": c.code} {
+				if code, _, _ := typed("status", "--want", want, "--socket", socket); code != wanted {
+					t.Errorf("--want %s: %d, want %d", want, code, wanted)
+				}
+			}
 		})
 	}
-	code, _, errs := typed("status", "--socket", socket+"x", "--timeout", "50ms")
+	if code, _, errs := typed("status", "--want", "more", "--socket", socket); code != 64 || !strings.Contains(errs, "serving") {
+		t.Errorf("%d, %q", code, errs)
+	}
+	code, _, errs := typed("status", "--want", "alive", "--socket", socket+"x", "--timeout", "50ms")
 	if code != 2 || !strings.Contains(errs, "is the agent running") {
 		t.Errorf("%d, %q", code, errs)
 	}

@@ -8,10 +8,12 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/raftlock/raftlock/cmd/raftlock/internal/runner"
 	raftlock "github.com/raftlock/raftlock/sdk/go"
 )
 
@@ -22,19 +24,27 @@ const (
 )
 
 func newStatus(g *global) *cobra.Command {
-	return g.reading(&cobra.Command{
+	want := wantHealthy
+	cmd := g.reading(&cobra.Command{
 		Use:   "status",
 		Short: "Show this agent and its cluster",
 		Long: `Show this agent and its cluster: whether all is well, the leader, this agent
 and its role, how many voters may still fail, the sessions here; then all nodes.
 
 Exit statuses: 0 all is well; 1 degraded (a voter is missing) or no quorum;
-2 cannot say: no agent answers, or this user may not ask.`,
+2 cannot say: no agent answers, or this user may not ask.
+
+Whoever restarts an agent by this status asks for less with --want, or a voter
+that is missing somewhere gets all others restarted.`,
 		Example: `  raftlock status
+  raftlock status --want serving
   raftlock status --json | jq .has_quorum`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(wants, want) {
+				return exit(runner.ExitUsage, fmt.Errorf("--want %q: give one of %s", want, strings.Join(wants, ", ")))
+			}
 			var s raftlock.Status
 			err := g.read(cmd, func(ctx context.Context, c *raftlock.Client) (err error) {
 				s, err = c.Status(ctx)
@@ -45,9 +55,34 @@ Exit statuses: 0 all is well; 1 degraded (a voter is missing) or no quorum;
 				errors.As(err, &cannot) // all that read returns is one
 				return exit(exitCannotSay, cannot.err)
 			}
-			return report(cmd.OutOrStdout(), s, g.json)
+			v := judge(s)
+			v.code = v.under(want, s)
+			return report(cmd.OutOrStdout(), s, v, g.json)
 		},
 	})
+	cmd.Flags().StringVar(&want, "want", want,
+		"exit with 0 if the agent is alive (it answers), serving (it reaches a leader that leads), or healthy (and no voter is missing)")
+	// It fails only for a flag that does not exist, which a test would see.
+	_ = cmd.RegisterFlagCompletionFunc("want", cobra.FixedCompletions(wants, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// What --want takes.
+const (
+	wantAlive   = "alive"
+	wantServing = "serving"
+	wantHealthy = "healthy"
+)
+
+var wants = []string{wantAlive, wantServing, wantHealthy}
+
+// under is the exit status for who wants so much.
+func (v verdict) under(want string, s raftlock.Status) int {
+	switch {
+	case want == wantAlive, want == wantServing && s.HasQuorum && s.Reach == "OK":
+		return 0
+	}
+	return v.code
 }
 
 // verdict is the cluster's health as one agent sees it.
@@ -90,8 +125,7 @@ func judge(s raftlock.Status) verdict {
 	return v
 }
 
-func report(w io.Writer, s raftlock.Status, asJSON bool) error {
-	v := judge(s)
+func report(w io.Writer, s raftlock.Status, v verdict, asJSON bool) error {
 	if asJSON {
 		if err := printJSON(w, s); err != nil {
 			return err
