@@ -3,6 +3,7 @@ package uds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -88,27 +89,33 @@ func TestSilentCrowdHindersNobody(t *testing.T) {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	s, _ := start(t, Config{Connections: 8, HTTP: http.NotFoundHandler()})
+	entered := make(chan struct{}, 8)
+	s, _ := start(t, Config{Connections: 8, HTTP: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		<-r.Context().Done()
+	})})
 	const mine = 6 // three quarters
 	var kept []*net.UnixConn
 	for range mine {
 		conn := dialRaw(t, s)
 		kept = append(kept, conn)
-		askHTTP(t, conn)
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		<-entered
 	}
 	refused := dialRaw(t, s)
 	mustBeClosed(t, refused, "one too many")
 	for _, conn := range kept {
-		askHTTP(t, conn)
+		mustBeOpen(t, conn, "one that is served")
 	}
 	_ = kept[0].Close()
 	// That it ended is noticed soon, not at once.
 	for deadline := time.Now().Add(patience); ; {
 		conn := dialRaw(t, s)
 		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
-		if n, _ := conn.Read(make([]byte, 1)); n == 1 {
+		select {
+		case <-entered:
 			return
+		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("room is not given back")
@@ -116,14 +123,33 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// askHTTP gets some answer on a connection that stays.
-func askHTTP(t testing.TB, conn net.Conn) {
-	t.Helper()
-	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
-	buffer := make([]byte, 4096)
-	if n, err := conn.Read(buffer); err != nil || !strings.HasPrefix(string(buffer[:n]), "HTTP/1.1 404") {
-		t.Fatalf("answer %q, %v", buffer[:n], err)
+// Connections of HTTP on which nothing is under way, or whose request is not
+// whole, keep nobody out, whoever's they are, and are bounded by themselves.
+func TestIdleOnesMakeRoom(t *testing.T) {
+	for name, said := range map[string]string{
+		"idle":      "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"half-open": "GET / HTTP/1.1\r\nHo",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := start(t, Config{Connections: 16, HTTP: http.NotFoundHandler()})
+			const idle = 4 // a quarter
+			var conns []*net.UnixConn
+			for range 40 {
+				conn := dialRaw(t, s)
+				conns = append(conns, conn)
+				_, _ = io.WriteString(conn, said)
+				if name == "idle" {
+					_ = conn.SetReadDeadline(time.Now().Add(patience))
+					if n, err := conn.Read(make([]byte, 4096)); n == 0 {
+						t.Fatalf("a connection is not served: %v", err)
+					}
+				}
+			}
+			for i, conn := range conns[:len(conns)-2*idle] {
+				mustBeClosed(t, conn, fmt.Sprintf("connection %d", i+1))
+			}
+			check(t, s)
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package uds
 
 import (
+	"container/list"
 	"context"
 	"net"
 	"sync"
@@ -19,6 +20,7 @@ type conn struct {
 	crowd  *crowd
 	unread []byte
 	once   sync.Once
+	idle   *list.Element // the crowd's; nil: not idle
 	// answered is called when something is written to it, or it is closed; calls
 	// after the first do nothing.
 	answered func()

@@ -1,6 +1,8 @@
 package uds
 
 import (
+	"cmp"
+	"container/list"
 	"errors"
 	"slices"
 	"sync"
@@ -13,16 +15,18 @@ var (
 	errStopping = errors.New("the server is stopping")
 )
 
-// crowd counts connections, and closes silent ones where others need the room.
+// crowd counts connections, and closes silent ones where others need the room,
+// and those of HTTP on which nothing is under way: their clients make new ones.
 type crowd struct {
-	max, userMax, silentMax int
+	max, userMax, silentMax, idleMax int
 
 	// mu guards the rest.
 	mu      sync.Mutex
 	closed  bool
 	members map[*conn]struct{}
 	users   map[uint32]int
-	silent  []*conn // oldest first
+	silent  []*conn    // oldest first
+	idle    *list.List // of *conn; the one that is idle for longest first
 }
 
 func newCrowd(c Config) *crowd {
@@ -30,6 +34,8 @@ func newCrowd(c Config) *crowd {
 		max:       c.Connections,
 		userMax:   max(1, c.Connections/4*3),
 		silentMax: c.Silent,
+		idleMax:   max(1, c.Connections/4),
+		idle:      list.New(),
 		members:   make(map[*conn]struct{}),
 		users:     make(map[uint32]int),
 	}
@@ -52,11 +58,11 @@ func (d *crowd) admit(c *conn) (evicted *conn, err error) {
 	case d.closed:
 		return nil, errStopping
 	case d.users[uid] >= d.userMax:
-		if evicted = d.oldestSilent(uid); evicted == nil {
+		if evicted = cmp.Or(d.oldestSilent(uid), d.longestIdle(func(c *conn) bool { return c.peer.UID == uid })); evicted == nil {
 			return nil, errFullUser
 		}
 	case len(d.members) >= d.max || len(d.silent) >= d.silentMax:
-		if evicted = d.oldestSilent(d.mostSilent()); evicted == nil {
+		if evicted = cmp.Or(d.oldestSilent(d.mostSilent()), d.longestIdle(func(*conn) bool { return true })); evicted == nil {
 			return nil, errFull
 		}
 	}
@@ -91,6 +97,42 @@ func (d *crowd) oldestSilent(uid uint32) *conn {
 	return nil
 }
 
+// longestIdle may be nil; needs mu.
+func (d *crowd) longestIdle(of func(*conn) bool) *conn {
+	for e := d.idle.Front(); e != nil; e = e.Next() {
+		if c := e.Value.(*conn); of(c) {
+			return c
+		}
+	}
+	return nil
+}
+
+// rests: nothing is under way on a connection of HTTP, or something is. It may
+// close one for which that is so for longer.
+func (d *crowd) rests(c *conn, idle bool) {
+	d.mu.Lock()
+	var evicted *conn
+	d.unidle(c)
+	if _, in := d.members[c]; in && idle {
+		c.idle = d.idle.PushBack(c)
+		if d.idle.Len() > d.idleMax {
+			evicted = d.idle.Front().Value.(*conn)
+			d.remove(evicted)
+		}
+	}
+	d.mu.Unlock()
+	if evicted != nil {
+		_ = evicted.Close()
+	}
+}
+
+func (d *crowd) unidle(c *conn) {
+	if c.idle != nil {
+		d.idle.Remove(c.idle)
+		c.idle = nil
+	}
+}
+
 // heard: the connection is no longer silent.
 func (d *crowd) heard(c *conn) {
 	d.mu.Lock()
@@ -117,6 +159,7 @@ func (d *crowd) remove(c *conn) {
 	}
 	delete(d.members, c)
 	d.unsilence(c)
+	d.unidle(c)
 	if d.users[c.peer.UID]--; d.users[c.peer.UID] == 0 {
 		delete(d.users, c.peer.UID)
 	}

@@ -107,6 +107,7 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.MaxConcurrentStreams(s.config.Streams),
 		grpc.MaxHeaderListSize(headerBytesMax),
 		grpc.ReadBufferSize(readBufferBytes),
+		grpc.SharedWriteBuffer(true),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.KeepaliveParams(serverPings),
@@ -250,8 +251,11 @@ func (s *Server) answerLast(running *sync.WaitGroup) {
 	}
 }
 
-// countHTTP is the hook of net/http, which does not wait for handlers itself.
-func (s *Server) countHTTP(_ net.Conn, state http.ConnState) {
+// countHTTP is the hook of net/http, which does not wait for handlers itself. A
+// connection whose request's header is not whole yet is new, and may be closed
+// like an idle one where others need the room.
+func (s *Server) countHTTP(n net.Conn, state http.ConnState) {
+	s.crowd.rests(n.(*conn), state == http.StateNew || state == http.StateIdle)
 	switch state {
 	case http.StateNew:
 		s.calls.Add(1)
