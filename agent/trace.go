@@ -218,7 +218,7 @@ func (d *leading) inTheWay(c *command.Command, r *command.Result, t *traced) *co
 	if t == nil {
 		return nil
 	}
-	lock, session, _ := claim(c)
+	lock, session, seq := claim(c)
 	switch {
 	case lock == "":
 		return nil
@@ -228,8 +228,13 @@ func (d *leading) inTheWay(c *command.Command, r *command.Result, t *traced) *co
 		return nil
 	}
 	info, ok := d.node.StaleView().Get(lock)
-	if !ok || info.Holder == nil || bytes.Equal(info.Holder.Session, session[:]) {
-		return nil // given on within the same entry
+	if !ok || info.Holder == nil {
+		return nil
+	}
+	// Given on within the same entry, it may be its own already.
+	own := bytes.Equal(info.Holder.Session, session[:]) && info.Seq == seq
+	if own || info.Plain && info.Holder.Owner == c.GetPlainAcquire().GetOwner() {
+		return nil
 	}
 	return info.Holder
 }

@@ -83,7 +83,7 @@ func (a *App) Open(ctx context.Context, ttl time.Duration) error {
 	random := &noted{Reader: randReader{a.m.c.W.Rand(purpose)}}
 	s, err := raftlock.NewSession(ctx,
 		raftlock.WithDialer(a.dial), raftlock.WithClock(a.m.Host.Clock()), raftlock.WithTTL(ttl),
-		raftlock.WithRand(random))
+		raftlock.WithRand(random), raftlock.WithTracerProvider(a.m.c.cfg.Traces))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/raftlock/raftlock/agent"
 	"github.com/raftlock/raftlock/agent/bootstrap"
@@ -30,6 +31,8 @@ type ClusterConfig struct {
 	CheckEvery uint64
 	// Consensus may change the template of every agent's Raft.
 	Consensus func(*consensus.Config)
+	// Traces records the spans of every agent and application; nil: nobody does.
+	Traces trace.TracerProvider
 }
 
 // Cluster is a World with the agent that ships on every host.
@@ -136,6 +139,8 @@ func (m *Member) start() {
 		Consensus: consensus.DefaultConfig(),
 		Log:       c.logger(h),
 		Gone:      m.gone,
+
+		TracerProvider: c.cfg.Traces,
 	}
 	cfg.Bootstrap.Expect, cfg.Bootstrap.Forwarder = c.cfg.Voters, m.forwards()
 	cfg.Consensus.Observe = c.Checks.observer(h)
