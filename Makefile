@@ -155,9 +155,10 @@ $(GENERATORS): tools/go.mod tools/go.sum
 	@touch $@
 
 .PHONY: generate
-generate: $(GENERATORS) $(PYTHON_GENERATE)/.made ## regenerate the Go and Python code of every .proto
+generate: $(GENERATORS) $(PYTHON_GENERATE)/.made ## regenerate the Go and Python code of every .proto, and docs/reference-*.md
 	PATH=$(BIN):$$PATH buf generate
 	$(call python-generate,sdk/python/src/raftlock/_proto)
+	RAFTLOCK_UPDATE_REFERENCE=1 $(GO) test -count=1 -run '^TestReferenceIsFresh$$' ./cmd/raftlock ./cmd/sidecar
 
 .PHONY: verify
 verify: lint verify-generated verify-tidy verify-structure ## check all but behaviour; changes nothing

@@ -55,7 +55,7 @@ wait, or gets 69, may hold the lock nevertheless: release it.`,
 	f.DurationVar(&req.TTL, "ttl", plainTTL, "how long it is held if nobody renews it")
 	f.DurationVar(&req.Wait, "wait", 0, "how long to wait for it (default: not at all)")
 	f.Int32Var(&req.Priority, "priority", 0, "higher goes first")
-	f.StringToStringVar(&req.Metadata, "metadata", nil, "key=value for people to see; repeatable")
+	f.StringToStringVar(&req.Metadata, "metadata", nil, "`key=value` for people to see; repeatable")
 	f.StringVar(&req.RequestID, "request-id", "", "names the wait: repeating the command with it keeps its place (default: a random one)")
 	return cmd
 }

@@ -22,6 +22,9 @@ import (
 
 const rootLong = `Locks for the processes of many hosts, through the agent on this one.
 
+raftlock completion SHELL prints what bash, zsh, fish and powershell need to
+complete verbs, flags and the names of locks.
+
 Exit statuses, the same in all verbs unless one says otherwise:
 `
 

@@ -16,8 +16,8 @@ func newConfig(f *flags, prepare func(*cobra.Command) (path string, err error)) 
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Check or show the settings, and start nothing",
-		Long: `Check or show the settings that the agent would start with, given these flags,
-these variables and this file.`,
+		Long: `Check or show the settings, and start nothing. They are what the agent would
+start with, given the same flags, variables and file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/raftlock/raftlock/internal/reference"
+)
+
+func TestReferenceIsFresh(t *testing.T) {
+	t.Setenv("RAFTLOCK_SOCKET", "")
+	t.Setenv("RAFTLOCK_ADMIN_SOCKET", "")
+	page := reference.Page{
+		Intro:         "The command-line tool. This is what `raftlock help VERB` says.",
+		ExamplesRunBy: "TestExamplesAreTaken",
+	}
+	if err := reference.Fresh("../../docs/reference-cli.md", page.Markdown(newRoot())); err != nil {
+		t.Error(err)
+	}
+}
+
+// What help shows, the program takes.
+func TestExamplesAreTaken(t *testing.T) {
+	seen := 0
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Example != "" {
+			calls, err := reference.Calls(t.TempDir(), "raftlock", cmd.Example)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, args := range calls {
+				seen++
+				if err := reference.Taken(newRoot(), args); err != nil {
+					t.Errorf("raftlock %q: %v", args, err)
+				}
+			}
+		}
+		for _, below := range cmd.Commands() {
+			walk(below)
+		}
+	}
+	walk(newRoot())
+	if seen < 25 {
+		t.Errorf("only %d examples", seen)
+	}
+	for _, args := range [][]string{{"get", "a", "--frob"}, {"get"}, {"frob"}, {"acquire", "a"}, {}} {
+		if reference.Taken(newRoot(), args) == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+}
