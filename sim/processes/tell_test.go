@@ -28,6 +28,7 @@ const patience = 90 * time.Second
 
 func (a *agent) application() *application { return a.applicationAs(spawn{}) }
 
+// applicationAs starts this binary as one, or the program that s names.
 func (a *agent) applicationAs(s spawn) *application {
 	t := a.c.t
 	t.Helper()
@@ -35,7 +36,9 @@ func (a *agent) applicationAs(s spawn) *application {
 	must(t, err)
 	out, theirOut, err := os.Pipe()
 	must(t, err)
-	s.path, s.part = self(t), partApplication
+	if s.path == "" {
+		s.path, s.part = self(t), partApplication
+	}
 	s.in, s.out, s.log = theirIn, theirOut, os.Stderr
 	app := &application{c: a.c, at: a, waiting: map[int]chan answer{}, in: json.NewEncoder(in), pipe: in}
 	app.proc = home.start(t, s)

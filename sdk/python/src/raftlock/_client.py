@@ -85,6 +85,7 @@ class Client:
         self._ttl = _nanos(ttl)
         self._lease_on_exit = lease_on_exit
         self._clock = _clock
+        self._page_limit = 0  # as many as the agent gives at once
         self._begin()
         _clients.add(self)
 
@@ -182,6 +183,7 @@ class Client:
                 contested=contested,
                 metadata=metadata,
                 after=after,
+                limit=self._page_limit,
                 stale=stale,
             )
             page = self._read("list locks", lambda r: r.list, request, _deadline(timeout))

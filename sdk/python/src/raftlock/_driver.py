@@ -69,9 +69,13 @@ class Driver:
                 thread.join(5)
 
     def close(self, timeout: Optional[float]) -> bool:
-        """End the session in one step and stop. False: its end is not confirmed."""
+        """End the session in one step and stop. False: its end is not confirmed.
+
+        One that was never opened, as far as is known here, holds nothing and is
+        not waited for.
+        """
         self.core.start_close()
-        confirmed = self.core.done.wait(timeout)
+        confirmed = self.core.done.wait(timeout if self.core.opened.is_set() else 0)
         self.stop(SessionEndedError("closed"))
         return confirmed
 
@@ -141,7 +145,7 @@ class Driver:
             with core.mu:
                 over = self._over_locked()
                 pause, lost = core._overdue()
-            for lock in lost:
+            for lock in [] if core.closing else lost:
                 log.warning("lock %r lost: %s", lock.name, lock._err)
             if over:
                 return
