@@ -223,6 +223,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	part("bootstrap", a.belong)
 	part("router", a.route)
 	part("ticker", a.tick)
+	part("session log", a.sessions.Tell)
 	if a.cfg.Gone != nil {
 		part("proof of death", a.prove)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/raftlock/raftlock/lease"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
+	"github.com/raftlock/raftlock/telemetry/key"
 )
 
 // Sweep: how often the leader looks for what expired, how many it ends at
@@ -241,7 +243,7 @@ func (d *leading) end(x lease.Expired) {
 	}
 	err := d.l.Propose(consensus.Proposal{Command: c, Vital: true, Done: func(r *command.Result, err error) {
 		if err == nil && r.Code == command.Code_CODE_OK {
-			d.log.Info("session expired", "session", x.ID, "attachment", x.Attachment)
+			d.log.Info("session expired", key.Session, hex.EncodeToString(x.ID[:]), key.Attachment, x.Attachment)
 		}
 	}})
 	if err != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"slices"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/link/linkpb"
+	"github.com/raftlock/raftlock/telemetry/key"
 )
 
 // Proof of death: an agent that was restarted ends the sessions of its former
@@ -127,7 +129,7 @@ func (a *Agent) endFormer(ctx context.Context, i *linkpb.SessionInfo) bool {
 		Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXITED}},
 	})
 	if err == nil && r.Code == command.Code_CODE_OK {
-		a.cfg.Log.Info("session ended, its processes are gone", "session", fsm.ID(i.Session), "attachment", i.Attachment)
+		a.cfg.Log.Info("session ended, its processes are gone", key.Session, hex.EncodeToString(i.Session), key.Attachment, i.Attachment)
 	}
 	return err == nil
 }

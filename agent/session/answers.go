@@ -130,6 +130,7 @@ func (h *Host) attached(s *session, p pending, f *linkpb.Proposed, now time.Dura
 	s.attachment = r.Attachment
 	h.takeTTL(s, time.Duration(r.TtlNanos))
 	s.attachV = lease.HolderDeadline(s.attachFirst, s.ttl)
+	h.sayAttached(s, a.GetOpen() != nil)
 	if a.GetOpen() != nil || mutant.On("session-resume-v") {
 		h.moveV(s, s.attachV, now)
 		if f.Confirmed {

@@ -14,6 +14,7 @@ import (
 // lost, for good. Everything that reads or moves a V passes here first. It
 // returns how long the earliest deadline is away, if anything is held.
 func (h *Host) look(s *session, now time.Duration) (left time.Duration, held bool) {
+	lost := 0
 	for _, e := range s.entries {
 		if !e.reported || e.lost {
 			continue
@@ -21,11 +22,15 @@ func (h *Host) look(s *session, now time.Duration) (left time.Duration, held boo
 		v := s.deadline(e)
 		if now >= v && !mutant.On("session-look") {
 			h.lose(s, e)
+			lost++
 			continue
 		}
 		if !held || v-now < left {
 			left, held = v-now, true
 		}
+	}
+	if lost > 0 {
+		h.sayLost(s, lost)
 	}
 	return left, held
 }
@@ -145,6 +150,7 @@ func (h *Host) revoke(s *session, e *entry, now time.Duration) {
 	if mutant.On("session-revoke-freeze") {
 		e.frozen = 1 << 62
 	}
+	h.sayRevoked(s, e)
 	if e.reported && !e.lost {
 		s.tell(standingOf(s, e, &command.Standing{State: command.Standing_STATE_HELD, Token: e.token}))
 	}

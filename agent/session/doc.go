@@ -20,6 +20,9 @@
 // and no network, reads the clock it is handed, and compares it with no other
 // host's.
 //
+// What it logs of sessions is written by [Host.Tell], which its owner runs: a log
+// that nobody takes stops no beat.
+//
 // Goroutines: each Serve owns one that writes its stream's queue, and the Host
 // one for each process of a session, which waits for its exit; Close waits for
 // them. All state is guarded by the Host's one mutex, which is never held while

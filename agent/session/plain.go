@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/raftlock/raftlock/fsm"
@@ -209,7 +210,7 @@ func (h *Host) cancelPlain(w *plainWait) *cancelling {
 		x.applied = err == nil && (r.Code == command.Code_CODE_OK || r.Code == command.Code_CODE_NOT_WAITING)
 		close(x.done)
 		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-			h.cfg.Log.Warn("a plain wait's cancel was not answered; its lease ends it", "lock", a.Lock, "error", err)
+			h.say(slog.LevelWarn, "a plain wait's cancel was not answered; its lease ends it", "lock", a.Lock, "error", err)
 		}
 	})
 	return x

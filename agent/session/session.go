@@ -256,6 +256,7 @@ func (h *Host) drop(s *session, why api.Reason) {
 	h.uncount(s.opener.peer.Identity())
 	close(s.gone)
 	h.measureDropped(s, why)
+	h.sayDropped(s, why)
 	s.endSpans(tracing.OutcomeGone, word(final(why)))
 	if s.stream != nil {
 		s.stream.send(ended(why))

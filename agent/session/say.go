@@ -1,0 +1,86 @@
+package session
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"time"
+
+	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/telemetry/key"
+)
+
+// linesMax bounds the lines that wait to be written.
+const linesMax = 1024
+
+// say hands one line to Tell. It never blocks: it is called with the Host's
+// mutex held, and a log that is not taken must stop no beat. What finds no place
+// is counted.
+//
+// A session's coming and going is Debug: an operator acts on none of a thousand.
+// What an application did not mean is Info, and a lost hold is Warn, once for a
+// session's all.
+func (h *Host) say(level slog.Level, message string, args ...any) {
+	if !h.cfg.Log.Enabled(context.Background(), level) { // no request's: lines of sessions
+		return
+	}
+	r := slog.NewRecord(time.Now(), level, message, 0) // as slog itself stamps lines
+	r.Add(args...)
+	select {
+	case h.lines <- r:
+	default:
+		h.untold.Add(1)
+	}
+}
+
+// Tell writes what the Host says of its sessions into its log until ctx ends,
+// and then the rest. Without it nothing is written.
+func (h *Host) Tell(ctx context.Context) error {
+	for {
+		select {
+		case r := <-h.lines:
+			h.write(r)
+			continue
+		case <-ctx.Done():
+		}
+		for range len(h.lines) {
+			h.write(<-h.lines)
+		}
+		return nil
+	}
+}
+
+func (h *Host) write(r slog.Record) {
+	ctx := context.Background() // a line is not cancelled
+	if n := h.untold.Swap(0); n > 0 {
+		h.cfg.Log.Warn("lines about sessions were left untold", "lines", n)
+	}
+	_ = h.cfg.Log.Handler().Handle(ctx, r) // nobody could be told
+}
+
+// name is a session as lines have it.
+func (s *session) name() string { return hex.EncodeToString(s.id[:]) }
+
+func (h *Host) sayAttached(s *session, opened bool) {
+	message := "session resumed"
+	if opened {
+		message = "session opened"
+	}
+	h.say(slog.LevelDebug, message, key.Session, s.name(), key.Attachment, s.attachment)
+}
+
+func (h *Host) sayDropped(s *session, why api.Reason) {
+	level := slog.LevelInfo
+	if why == api.Reason_REASON_OK {
+		level = slog.LevelDebug
+	}
+	h.say(level, "session ended", key.Session, s.name(), key.Attachment, s.attachment, key.Reason, word(why))
+}
+
+func (h *Host) sayLost(s *session, holds int) {
+	h.say(slog.LevelWarn, "holds lost: V passed unrenewed", key.Session, s.name(), "holds", holds)
+}
+
+func (h *Host) sayRevoked(s *session, e *entry) {
+	h.say(slog.LevelInfo, "hold revoked", key.Session, s.name(), key.Lock, e.lock, key.Token, e.token)
+}
