@@ -16,7 +16,7 @@ import (
 // Defaults of Config.
 const (
 	ModeDefault              os.FileMode = 0o660
-	ConnectionsDefault                   = 16384
+	ConnectionsDefault                   = 8192
 	SilentDefault                        = 256
 	FirstBytesTimeoutDefault             = 5 * time.Second
 	StopTimeoutDefault                   = 2 * time.Second
@@ -51,7 +51,7 @@ type Config struct {
 	// HTTP serves HTTP/1.1; nil: every request is answered 501.
 	HTTP http.Handler
 
-	// Connections bounds all connections, default 16384, or a quarter of the
+	// Connections bounds all connections, default 8192, or a quarter of the
 	// descriptors this process may have if that is less. One user may have three quarters.
 	Connections int
 	// Silent bounds those of which nothing was read yet, default 256.

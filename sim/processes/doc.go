@@ -36,5 +36,5 @@
 //	                   RAFTLOCK_MUTANT takes a safety rule out of them (package
 //	                   internal/mutant) and leaves it in the applications
 //
-// It needs Linux 6.5, ip (iproute2), and either root or user namespaces.
+// It needs Linux 6.5, ip (iproute2), curl, and either root or user namespaces.
 package processes
