@@ -51,7 +51,10 @@ class Bank:
 
     def charges(self, reference: str) -> list[str]:
         with self._open() as db:
-            return [row[0] for row in db.execute("SELECT by_client FROM charges WHERE reference = ?", (reference,))]
+            return [
+                row[0]
+                for row in db.execute("SELECT by_client FROM charges WHERE reference = ?", (reference,))
+            ]
 
     def charge(self, reference: str, client: str, token: int | None) -> None:
         """Charge. Of a token lower than one it has seen: raftlock.StaleTokenError, and no charge."""
@@ -139,8 +142,12 @@ def story(args: argparse.Namespace, bank: Bank) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--without-lock", action="store_true", help="leave the lock out, to see what it is for")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--without-lock", action="store_true", help="leave the lock out, to see what it is for"
+    )
     parser.add_argument("--without-guard", action="store_true", help="leave the bank's guard out, likewise")
     parser.add_argument("--client", help=argparse.SUPPRESS)  # the example starts itself so
     parser.add_argument("--bank", help=argparse.SUPPRESS)

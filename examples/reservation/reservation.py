@@ -114,8 +114,12 @@ def evening(path: str, without_lock: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--without-lock", action="store_true", help="leave the lock out, to see what it is for")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--without-lock", action="store_true", help="leave the lock out, to see what it is for"
+    )
     parser.add_argument("--guest", help=argparse.SUPPRESS)  # the example starts itself so
     parser.add_argument("--database", help=argparse.SUPPRESS)
     parser.add_argument("--decides", type=float, default=1, help=argparse.SUPPRESS)
