@@ -25,11 +25,14 @@ RACE_PACKAGES ?= $(patsubst %,./%/...,$(wildcard $(RACE_DIRS)))
 FUZZ_TIME  ?= 20s
 BENCH      ?= .
 BENCH_TIME ?= 1s
+# Where make install puts things.
+PREFIX  ?= /usr
+DESTDIR ?=
 # For make mutants: a regular expression of rule names.
 MUTANT     ?= .
 
 # Each nested module is tidy by itself.
-MODULES := . tools internal/gometricscompat
+MODULES := . tools internal/gometricscompat deploy/schematest
 
 .PHONY: help
 help: ## list these targets
@@ -40,6 +43,13 @@ build: ## compile every package, and the commands into bin/
 	$(GO) build ./...
 	$(GO) build -trimpath -o bin/raftlock-sidecar ./cmd/sidecar
 	$(GO) build -trimpath -o bin/raftlock ./cmd/raftlock
+
+# PREFIX and DESTDIR as usual. Static, so that they run on any host.
+.PHONY: install
+install: ## install programs, units and completions (PREFIX=/usr DESTDIR=)
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/raftlock-sidecar ./cmd/sidecar
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/raftlock ./cmd/raftlock
+	BIN=bin PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' deploy/install.sh
 
 .PHONY: run
 run: build ## one host, to try it out: prints the socket and what to type next
@@ -52,6 +62,12 @@ demo: build ## a cluster of seven agents on this host, until Ctrl-C
 .PHONY: test
 test: python-test ## run all tests, within ten minutes on two cores
 	RAFTLOCK_PYTHON=$(PYTHON_DEV)/bin/python $(GO) test -timeout $(TEST_TIMEOUT) ./...
+	$(GO) -C deploy/schematest test -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: deploy-check
+deploy-check: ## run what is deployed: units, image, manifests (most of it as root)
+	$(GO) test -count=1 -v -timeout $(TEST_TIMEOUT) ./deploy/...
+	$(GO) -C deploy/schematest test -count=1 -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: race
 race: ## run the tests of packages with goroutines under the race detector, the short way
@@ -69,6 +85,7 @@ lint-vet:
 	$(GO) vet ./...
 	$(GO) vet -tags mutants ./...
 	$(GO) -C internal/gometricscompat vet ./...
+	$(GO) -C deploy/schematest vet ./...
 
 .PHONY: lint-static
 lint-static:
@@ -127,10 +144,13 @@ python-test: build $(PYTHON_DEV)/.made $(PYTHON_OLDEST)/.installed ## run the Py
 	$(PYTHON_OLDEST)/$(PYTEST)
 
 .PHONY: python-lint
-python-lint: $(PYTHON_DEV)/.made ## check the Python SDK by ruff and mypy --strict
+python-lint: $(PYTHON_DEV)/.made ## check the Python SDK and examples by ruff and mypy --strict
 	$(PYTHON_DEV)/bin/ruff check --quiet --cache-dir $(BIN)/ruff sdk/python
 	$(PYTHON_DEV)/bin/ruff format --quiet --check --diff --cache-dir $(BIN)/ruff sdk/python
 	cd sdk/python && $(PYTHON_DEV)/bin/mypy --cache-dir $(BIN)/mypy
+	$(PYTHON_DEV)/bin/ruff check --quiet --cache-dir $(BIN)/ruff --config sdk/python/pyproject.toml examples
+	$(PYTHON_DEV)/bin/ruff format --quiet --check --diff --cache-dir $(BIN)/ruff --config sdk/python/pyproject.toml examples
+	$(PYTHON_DEV)/bin/mypy --strict --cache-dir $(BIN)/mypy examples/*/*.py
 
 # python-generate,DIRECTORY: the messages that the SDK uses. The files keep their
 # names in the API (another copy in the same process is then the same), and lie
