@@ -80,7 +80,7 @@ func (g *global) bench(cmd *cobra.Command, cfg bench.Config, ttl time.Duration) 
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
-	if err := g.permitted(ctx); err != nil {
+	if err := g.reach(ctx); err != nil {
 		return err
 	}
 	client, err := raftlock.Dial(ctx, raftlock.WithSocket(g.socket), raftlock.WithTTL(ttl))

@@ -117,7 +117,10 @@ func list(ctx context.Context, c *raftlock.Client, f raftlock.Filter, all bool, 
 func printLock(w io.Writer, l raftlock.LockInfo) error {
 	state := "free"
 	if l.Held {
-		state = fmt.Sprintf("held by %s on %s", holder(l), l.Agent)
+		state = "held by " + holder(l)
+		if l.Agent != "" { // plain holds are attached to none
+			state += " on " + l.Agent
+		}
 	}
 	if l.Revoked {
 		state += ", revoked"
@@ -144,7 +147,7 @@ func printLocks(w io.Writer, locks []raftlock.LockInfo) error {
 	for _, l := range locks {
 		who, token, agent, ttl, state := "-", "-", "-", "-", "free"
 		if l.Held {
-			who, token, agent, ttl, state = plain(holder(l)), strconv.FormatUint(l.Token, 10), plain(l.Agent), l.TTL.String(), "held"
+			who, token, agent, ttl, state = plain(holder(l)), strconv.FormatUint(l.Token, 10), cmp.Or(plain(l.Agent), "-"), l.TTL.String(), "held"
 		}
 		if l.Revoked {
 			state = "revoked"

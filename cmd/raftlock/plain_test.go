@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -201,5 +202,32 @@ echo "empty $status"
 	out, err := cmd.Output()
 	if want := "token 1\nother 75\nlate 76\nempty 64\n"; err != nil || string(out) != want {
 		t.Errorf("%v: %q, want %q", err, out, want)
+	}
+}
+
+// A long wait is for a turn, not for an agent; one that comes soon is found.
+func TestAcquireDoesNotWaitLongForAnAgent(t *testing.T) {
+	a, socket := startAgent(t)
+	code, _, errs := typed("acquire", "a", "--owner", "me", "--wait", "1h", "--timeout", "100ms", "--socket", socket+"x")
+	if code != 69 || !strings.Contains(errs, "no agent for 100ms") || strings.Count(errs, socket) != 1 {
+		t.Errorf("%d, %q", code, errs)
+	}
+	late := filepath.Join(filepath.Dir(socket), "late")
+	p := start(t, late, "acquire", "a", "--owner", "me", "--wait", "1h", "--timeout", "1m")
+	if err := os.Symlink(socket, late); err != nil {
+		t.Fatal(err)
+	}
+	p.exits(0)
+	await(t, a, "grant a 1")
+}
+
+func TestPlainHoldsAreShown(t *testing.T) {
+	var b strings.Builder
+	l := raftlock.LockInfo{Name: "a", Held: true, Owner: "me", Token: 1, TTL: time.Second}
+	if err := errors.Join(printLock(&b, l), printLocks(&b, []raftlock.LockInfo{l})); err != nil {
+		t.Fatal(err)
+	}
+	if out := b.String(); !strings.Contains(out, "held by me\n") || !strings.Contains(out, "0        -      1s   held\n") {
+		t.Errorf("%q", out)
 	}
 }

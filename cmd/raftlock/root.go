@@ -99,16 +99,20 @@ func (g *global) read(cmd *cobra.Command, f func(context.Context, *raftlock.Clie
 	return g.call(cmd, 0, f)
 }
 
-// call is read, for what may take longer by so much.
+// call is read, for what may take longer by so much once an agent is there.
 func (g *global) call(cmd *cobra.Command, longer time.Duration, f func(context.Context, *raftlock.Client) error) error {
 	if err := positive(g.timeout); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), g.timeout+longer)
-	defer cancel()
-	if err := g.permitted(ctx); err != nil {
+	ready := g.permitted
+	if longer > 0 {
+		ready = g.reach
+	}
+	if err := ready(cmd.Context()); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), g.timeout+longer)
+	defer cancel()
 	client, err := raftlock.Dial(ctx, raftlock.WithSocket(g.socket))
 	if err != nil {
 		return g.explain(err)
@@ -120,14 +124,44 @@ func (g *global) call(cmd *cobra.Command, longer time.Duration, f func(context.C
 // permitted says at once that the socket's mode keeps this user out: the client
 // would ask again until the time is over, and then tell of no agent.
 func (g *global) permitted(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	_, err := g.served(ctx)
+	return err
+}
+
+func (g *global) served(ctx context.Context) (obstacle, denied error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", g.socket)
-	if err == nil {
-		return conn.Close()
+	switch {
+	case err == nil:
+		return nil, conn.Close()
+	case errors.Is(err, fs.ErrPermission):
+		return err, exit(runner.ExitDenied, fmt.Errorf("%w; %s", err, runner.KeptOutHint))
 	}
-	if !errors.Is(err, fs.ErrPermission) {
-		return nil
+	return err, nil
+}
+
+// reachPause is how soon a socket that nobody serves is tried again.
+const reachPause = 50 * time.Millisecond
+
+// reach returns when somebody serves the socket, within the time-out: nobody is
+// to wait long for a turn where there is no agent.
+func (g *global) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	pause := time.NewTicker(reachPause)
+	defer pause.Stop()
+	for {
+		obstacle, denied := g.served(ctx)
+		if obstacle == nil || denied != nil {
+			return denied
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return g.explain(fmt.Errorf("no agent for %v: %w", g.timeout, obstacle))
+		}
 	}
-	return exit(runner.ExitDenied, fmt.Errorf("%w; %s", err, runner.KeptOutHint))
 }
 
 // printJSON writes v as indented JSON.
