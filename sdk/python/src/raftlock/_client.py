@@ -31,7 +31,7 @@ from raftlock._stream import (
     new_channel,
     socket_path,
 )
-from raftlock._trace import acquire_span
+from raftlock._trace import ACQUIRE, current_metadata, request_span
 
 DEFAULT_TTL = 10.0
 # Bound on a client's sessions, of which it has one for each TTL.
@@ -236,8 +236,10 @@ class Client:
         metadata: Optional[dict[str, str]],
     ) -> Lock:
         nanos = self._ttl if ttl is None else _nanos(ttl)
-        with acquire_span(name) as trace:
-            lock = self._ask(nanos, name, try_, priority, metadata, trace)
+        with request_span(ACQUIRE) as span:
+            span.says(lock=name, try_=try_)
+            lock = self._ask(nanos, name, try_, priority, metadata, span.trace)
+            span.says(session=lock._core.id.hex())
             lock._owner = self
             try:
                 lock._core.wait(lock._ready, timeout)
@@ -245,6 +247,7 @@ class Client:
                 _undo(lock)
                 raise
             lock._core.obtained(lock)
+            span.says(outcome="held", token=lock._token)
             return lock
 
     def _ask(
@@ -306,7 +309,7 @@ class Client:
             while True:
                 left = end - time.monotonic()
                 try:
-                    return ask(request, timeout=min(max(left, 0.001), 1e6))
+                    return ask(request, timeout=min(max(left, 0.001), 1e6), metadata=current_metadata())
                 except grpc.RpcError as err:
                     obstacle = obstacle_of(err) or obstacle
                     left = end - time.monotonic()

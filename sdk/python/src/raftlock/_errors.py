@@ -31,9 +31,17 @@ class RaftLockError(Exception):
             self.reason = reason
         super().__init__(detail)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keywords are lost otherwise on the way to another process.
+        return _remade, (type(self), self.detail, self.applied, self.reason)
+
     def __str__(self) -> str:
         said = self.text + (f": {self.detail}" if self.detail else "")
         return said + (" (applied: unknown)" if self.applied == "unknown" else "")
+
+
+def _remade(cls: type[RaftLockError], detail: str, applied: str, reason: str) -> RaftLockError:
+    return cls(detail, applied=applied, reason=reason)
 
 
 class HeldError(RaftLockError):

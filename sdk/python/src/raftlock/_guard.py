@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from collections.abc import Iterator
 
 from raftlock._errors import InvalidError, StaleTokenError
 
@@ -23,15 +24,22 @@ class Guard:
 
     Without a path it remembers in memory, and forgets with the process; with one,
     in an SQLite file, which survives crashes and is shared by the processes of
-    a host. check() returns once that is on disk. Between the check and the write
-    that it allows, another may come: what is written to an SQLite database is
-    guarded in the write's own transaction (check_within); elsewhere the
-    comparison belongs into the store's own conditional write, or both under a
-    mutex. All methods are safe from any thread.
+    a host: a token is on disk before it is let through. Equal ones pass, for a
+    holder writes more than once. One resource takes the tokens of one lock.
+
+    check() says nothing of the moment after it: a higher token may come, and its
+    holder write, before the write that was checked. writing() keeps the other
+    threads of this process out meanwhile. What is written to an SQLite database
+    is guarded in the write's own transaction (check_within), and elsewhere the
+    comparison is best the store's own: UPDATE ... WHERE token <= ?.
+
+    All methods are safe from any thread.
     """
 
     def __init__(self, path: str = ":memory:") -> None:
         self._mu = threading.Lock()
+        self._turns = threading.Condition(self._mu)
+        self._writing: dict[str, int] = {}  # the token of the write under way, by resource
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
         if path != ":memory:":
             self._db.execute("PRAGMA synchronous = FULL")
@@ -41,6 +49,23 @@ class Guard:
         """Let token through, or raise StaleTokenError: a higher one was seen for resource."""
         with self._mu:
             _check(self._db, resource, token)
+
+    @contextlib.contextmanager
+    def writing(self, resource: str, token: int) -> Iterator[None]:
+        """Check, and let no other write of resource begin in this process until the block is left.
+
+        It waits for the one that is under way.
+        """
+        with self._mu:
+            self._turns.wait_for(lambda: resource not in self._writing)
+            _check(self._db, resource, token)
+            self._writing[resource] = token
+        try:
+            yield
+        finally:
+            with self._mu:
+                del self._writing[resource]
+                self._turns.notify_all()
 
     def highest(self, resource: str) -> int:
         """The highest token seen; 0: none."""

@@ -11,7 +11,7 @@ from raftlock._clock import SECOND
 from raftlock._errors import ForkedError, LostError, RaftLockError, SessionEndedError, again
 from raftlock._log import log
 from raftlock._proto import session_pb2 as pb
-from raftlock._trace import current_trace
+from raftlock._trace import RELEASE, request_span
 
 if TYPE_CHECKING:
     from raftlock._core import Core
@@ -144,15 +144,18 @@ class Lock:
         """
         if self._forked():
             return
-        call = self._core.start_release(self, current_trace())
-        if call is None:
-            if self._err is not None:
-                raise again(self._err)
-            return
-        if not self._core.wait(call.done, timeout):
-            raise self._core.gave_up(f"release {self._name!r}", "unknown")
-        if call.err is not None:
-            raise again(call.err)
+        with request_span(RELEASE) as span:
+            span.says(lock=self._name, session=self._core.id.hex())
+            call = self._core.start_release(self, span.trace)
+            if call is None:
+                if self._err is not None:
+                    raise again(self._err)
+                return
+            if not self._core.wait(call.done, timeout):
+                raise self._core.gave_up(f"release {self._name!r}", "unknown")
+            if call.err is not None:
+                raise again(call.err)
+            span.says(outcome="released")
 
     def __enter__(self) -> Lock:
         self._refuse_if_forked()
