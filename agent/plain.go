@@ -218,6 +218,7 @@ func (s *API) Release(ctx context.Context, q *api.ReleaseRequest) (*api.ReleaseR
 	if err != nil {
 		return nil, s.refusal(err, changes)
 	}
+	out.TtlNanos = max(out.TtlNanos, r.TtlNanos)
 	no := answered(q.Lock, r.Result)
 	if no != nil && !(r.Repeated && givenUp[r.Code]) {
 		return nil, no

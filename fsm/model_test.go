@@ -566,8 +566,10 @@ func (m *model) plain(c *command.Command) *command.Result {
 	if r != nil {
 		return r
 	}
+	ok := code(command.Code_CODE_OK)
+	ok.TtlNanos = m.sessions[h.session].ttl
 	m.drop(h, command.Gone_GONE_RELEASED, command.EndReason_END_REASON_CLOSED)
-	return code(command.Code_CODE_OK)
+	return ok
 }
 
 func (m *model) plainHeld(owner, lock string, token uint64) (*modelClaim, *command.Result) {

@@ -214,8 +214,10 @@ func (s *State) plainRelease(p *command.PlainRelease) *command.Result {
 	if no != nil {
 		return no
 	}
+	r := ok()
+	r.TtlNanos = x.ttl
 	s.lose(x, h, command.Gone_GONE_RELEASED, command.EndReason_END_REASON_CLOSED)
-	return ok()
+	return r
 }
 
 // plainCancel takes one request out: its wait, or its part in the hold that

@@ -9,6 +9,7 @@ import (
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
+	"github.com/raftlock/raftlock/internal/mutant"
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
 )
@@ -164,7 +165,7 @@ func (h *Host) sendCall(c *call) {
 	if h.up == nil || c.done == nil {
 		return
 	}
-	if c.sent == 0 {
+	if c.sent == 0 || mutant.On("session-plain-sent") {
 		c.first = h.cfg.Clock()
 	}
 	c.sent, c.again = c.sent+1, false

@@ -120,7 +120,7 @@ func (h *Host) watchWait(c *call) error {
 		return ErrTooMany
 	}
 	h.calls[c] = struct{}{}
-	if old := h.cancels[c.wait.key]; old != nil && c.wait.key.request != "" {
+	if old := h.cancels[c.wait.key]; old != nil && !mutant.On("session-plain-again") {
 		old.stop()
 	}
 	return nil
@@ -180,7 +180,7 @@ func (h *Host) giveUp(ctx context.Context, c *call, err error) error {
 		return err
 	}
 	for other := range h.calls {
-		if other.wait != nil && other.wait.key == w.key {
+		if other.wait != nil && other.wait.key == w.key && !mutant.On("session-plain-callers") {
 			return &WaitOver{cause: err}
 		}
 	}
