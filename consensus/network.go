@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/raftlock/raftlock/telemetry/key"
 )
 
 // Stream is Raft's half of the peer port.
@@ -60,7 +62,7 @@ func NewTransport(stream Stream, o TransportOptions) *Transport {
 		MaxPool:         o.MaxPool,
 		MaxRPCsInFlight: 1,
 		Timeout:         o.Timeout,
-		Logger:          newHCLog(o.Log),
+		Logger:          newHCLog(o.Log.With(key.Component, "raft")),
 	})
 	return &Transport{NetworkTransport: inner, address: o.Address, doubts: make(map[raft.ServerID]bool)}
 }

@@ -57,7 +57,7 @@ func OpenStores(dir string, log *slog.Logger) (*Stores, error) {
 	}
 	s := &Stores{Stable: bolt, bolt: bolt}
 	if s.Logs, err = raft.NewLogCache(logCacheEntries, bolt); err == nil {
-		s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, snapshotsRetained, newHCLog(log))
+		s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, snapshotsRetained, newHCLog(log.With("component", "raft")))
 	}
 	if err == nil {
 		err = synced(dir)

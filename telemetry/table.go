@@ -114,12 +114,14 @@ var table = []Metric{
 			"An acquire by the owner that holds already is a renewal and not counted here."},
 	{releaseTotal, Counter, "", []Label{{"how", hows}},
 		"Holds of this agent's applications that ended, by how. " +
-			"Every hold ends once, so granted acquires less releases are the active holds, but for those from before this agent's start."},
+			"A session's hold ends once, so its granted acquires less its releases are its active holds, but for those from before this agent's start. " +
+			"A plain hold that its owner leaves to run out is not counted."},
 	{renewTotal, Counter, "", nil,
 		"Renewals that moved a hold's deadline: one for each session that holds and each answered heartbeat, one for each change of TTL, " +
 			"and one for each plain renewal, an acquire by the holder included."},
 	{activeCount, Gauge, "", nil,
-		"Holds of this agent's applications now. A plain hold counts at the agent where it was last acquired or renewed."},
+		"Holds of this agent's applications now. A plain hold counts at the agent where it was last acquired or renewed; " +
+			"an agent that it moved away from learns nothing of that, and counts it until the deadline that it told."},
 	{raftTerm, Gauge, "", nil,
 		"Raft's term at this member. Absent on forwarders."},
 	{raftState, Gauge, "", nil,

@@ -250,3 +250,23 @@ func TestLinesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkCensus is what a scrape costs at an agent with many sessions; it has
+// the mutex for as long.
+func BenchmarkCensus(b *testing.B) {
+	const sessions, each = 1000, 10
+	h := New(Config{Clock: func() time.Duration { return 0 }, Log: slog.New(slog.DiscardHandler), Wake: func() {}})
+	for n := range sessions {
+		s := newSession(ID{byte(n), byte(n >> 8)}, nil)
+		s.attachment, s.v = 1, time.Second
+		for seq := range uint64(each) {
+			s.entries[seq] = &entry{seq: seq, acquire: true, held: true, reported: true}
+		}
+		h.sessions[s.id] = s
+	}
+	for b.Loop() {
+		if h.Census().Holds != sessions*each {
+			b.Fatal("some are not counted")
+		}
+	}
+}

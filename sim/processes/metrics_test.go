@@ -221,14 +221,16 @@ func plainThroughTwo(c *cluster, one, other *agent) {
 		}
 	}
 	for _, s := range []story{
-		{"a plain acquire", post(one, "acquire"), one, map[string]float64{granted: 1, "lock_active_count": 1, "lock_renew_total": 0}},
+		{"a plain acquire", post(one, "acquire"), one, map[string]float64{
+			granted: 1, active: 1, "lock_renew_total": 0, `raftlock_rpc_total{code="200",rpc="POST /locks/acquire"}`: 1,
+		}},
 		{"the same through another agent", post(other, "acquire"), other, map[string]float64{"lock_renew_total": 1, granted: 0}},
 		{"a plain release", post(other, "release"), other, map[string]float64{released: 1}},
 	} {
 		c.play(s)
 	}
 	until(c.t, 10*time.Second, "no plain hold is counted any more", func() error {
-		if n := c.scrape().sum("lock_active_count"); n != 0 {
+		if n := c.scrape().sum(active); n != 0 {
 			return fmt.Errorf("%v holds", n)
 		}
 		return nil

@@ -1,0 +1,47 @@
+package agent
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/raftlock/raftlock/agent/session"
+	"github.com/raftlock/raftlock/telemetry"
+)
+
+// What the holder's side says is what the table of metrics has: a word that it
+// has not is not counted at all.
+func TestMeasuredWordsAreInTheTable(t *testing.T) {
+	values := make(map[string][]string)
+	for _, m := range telemetry.Table() {
+		for _, l := range m.Labels {
+			values[m.Name] = l.Values
+		}
+	}
+	outcomes := []string{
+		session.OutcomeGranted, session.OutcomeHeld, session.OutcomeCancelled, session.OutcomeRefused,
+		session.OutcomeEnded, session.OutcomeError,
+	}
+	for _, c := range []struct {
+		metric string
+		words  []string
+	}{
+		{"lock_acquire_total", outcomes},
+		{"raftlock_acquire_duration_seconds", append(slices.Clone(outcomes), session.OutcomeQueued)},
+		{"raftlock_wait_duration_seconds", []string{session.OutcomeGranted, session.OutcomeCancelled, session.OutcomeEnded, session.OutcomeError}},
+		{"lock_release_total", []string{session.HowReleased, session.HowLost, session.HowRevoked, session.HowSessionEnded}},
+		{"raftlock_hold_duration_seconds", []string{session.HowReleased, session.HowLost, session.HowRevoked, session.HowSessionEnded}},
+	} {
+		got, want := slices.Sorted(slices.Values(values[c.metric])), slices.Sorted(slices.Values(c.words))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the table has %v, measured is %v", c.metric, got, want)
+		}
+	}
+}
+
+// A nil *Instruments in the interface of a part still measures nothing.
+func TestNoMetricsIsNone(t *testing.T) {
+	var none *telemetry.Instruments
+	var m session.Metrics = none
+	m.Acquired(session.OutcomeGranted)
+	m.Renewed(1)
+}
