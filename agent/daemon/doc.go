@@ -13,6 +13,11 @@
 // peer port closes, and gossip says goodbye at the end, since until then it
 // told where this agent is. No lock of a living process is released.
 //
+// Under systemd ([Options.FromSystemd]) it serves the sockets that are handed in
+// and leaves their files alone, says when it is ready, stopping and what it is,
+// and feeds the watchdog: after agent.Agent.Progress answered, and never else
+// (docs/decisions/0012).
+//
 // Goroutines: Run owns one for each part (gossip, the port's two halves, the
-// agent, each socket, HTTP) and waits for all of them.
+// agent, each socket, HTTP, health, watchdog, status) and waits for all of them.
 package daemon
