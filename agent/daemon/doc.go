@@ -16,7 +16,7 @@
 // Under systemd ([Options.FromSystemd]) it serves the sockets that are handed in
 // and leaves their files alone, says when it is ready, stopping and what it is,
 // and feeds the watchdog: after agent.Agent.Progress answered, and never else
-// (docs/decisions/0012).
+// (docs/decisions/0013).
 //
 // Goroutines: Run owns one for each part (gossip, the port's two halves, the
 // agent, each socket, HTTP, health, watchdog, status) and waits for all of them.
