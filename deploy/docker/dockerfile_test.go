@@ -49,9 +49,7 @@ func instructions(t *testing.T) (all []string) {
 // copies go to the image's root. It takes root, for the owners of files.
 func build(t *testing.T) *image {
 	t.Helper()
-	dir := t.TempDir()
-	i := &image{root: filepath.Join(dir, "root")}
-	out := filepath.Join(dir, "out")
+	i := &image{root: filepath.Join(t.TempDir(), "root")}
 	if err := os.MkdirAll(i.root, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +67,7 @@ func build(t *testing.T) *image {
 		case !final:
 			err = fmt.Errorf("not understood in the first stage")
 		default:
-			err = i.take(word, rest, out)
+			err = i.take(word, rest)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", line, err)
@@ -78,7 +76,18 @@ func build(t *testing.T) *image {
 	return i
 }
 
+// out is the first stage's /out: a folder of TestMain's, since nothing of it
+// differs from one test to the next.
+var out string
+
+var ran = map[string]bool{}
+
+// runHere runs a command of the first stage, once.
 func runHere(command string) error {
+	if ran[command] {
+		return nil
+	}
+	ran[command] = true
 	cmd := exec.Command("sh", "-c", command)
 	cmd.Dir = "../.."
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -88,7 +97,7 @@ func runHere(command string) error {
 }
 
 // take does one instruction of the last stage.
-func (i *image) take(word, rest, out string) error {
+func (i *image) take(word, rest string) error {
 	switch word {
 	case "COPY":
 		return i.copy(strings.ReplaceAll(rest, "/out/", out+"/"))

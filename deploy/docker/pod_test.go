@@ -24,7 +24,17 @@ func TestMain(m *testing.M) {
 	if socket := os.Getenv(socketEnv); socket != "" {
 		os.Exit(applicationMain(socket))
 	}
-	os.Exit(m.Run())
+	os.Exit(withOut(m.Run))
+}
+
+func withOut(run func() int) int {
+	var err error
+	if out, err = os.MkdirTemp("", "raftlock-out"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(out) }()
+	return run()
 }
 
 // applicationMain holds a lock until it is killed.

@@ -26,18 +26,39 @@ type host struct {
 	pid int // systemd's, here
 }
 
-// build makes the programs of this tree, as they ship.
-func build(t *testing.T) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
+// programs are this tree's, as they ship: made once, into a folder of TestMain's.
+var programs = sync.OnceValue(func() error {
 	for program, pkg := range map[string]string{"raftlock-sidecar": "./cmd/sidecar", "raftlock": "./cmd/raftlock"} {
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", filepath.Join(dir, program), pkg)
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", filepath.Join(bin, program), pkg)
 		cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", program, err, out)
+			return fmt.Errorf("build %s: %w: %s", program, err, out)
 		}
 	}
-	return dir
+	return nil
+})
+
+// bin is where programs puts them.
+var bin string
+
+func TestMain(m *testing.M) { os.Exit(withBin(m.Run)) }
+
+func withBin(run func() int) int {
+	var err error
+	if bin, err = os.MkdirTemp("", "raftlock-bin"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(bin) }()
+	return run()
+}
+
+func build(t *testing.T) (dir string) {
+	t.Helper()
+	if err := programs(); err != nil {
+		t.Fatal(err)
+	}
+	return bin
 }
 
 func boot(t *testing.T) *host {
@@ -273,7 +294,10 @@ func (h *host) token(lock string) (string, error) {
 		return "", fmt.Errorf("no token in %s", out)
 	}
 	token, _, _ := strings.Cut(rest, ",")
-	return strings.TrimSpace(token), nil
+	if token == "0" {
+		return "", errors.New("nobody holds it")
+	}
+	return token, nil
 }
 
 // Nobody who connects while the agent restarts is turned away, and who holds
