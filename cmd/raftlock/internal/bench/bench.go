@@ -72,9 +72,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		}
 		return r.report(0), err
 	}
+	start := cfg.Clock()
 	measuring, stop := context.WithTimeout(ctx, cfg.Duration)
 	defer stop()
-	start := cfg.Clock()
 	var working, telling sync.WaitGroup
 	for _, w := range r.workers {
 		working.Go(func() {

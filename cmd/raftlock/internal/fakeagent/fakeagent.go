@@ -45,7 +45,7 @@ type Agent struct {
 	locks    map[string]*lock
 	silent   bool
 	reach    raftlockv1.Reason // not UNSPECIFIED: acquires are not answered
-	refuses  raftlockv1.Reason // not UNSPECIFIED: plain requests are answered so
+	refuses  raftlockv1.Reason // not UNSPECIFIED: requests are answered so
 	deafTo   func(pid int) bool
 	events   []string
 	watched  []*os.File      // pidfds
@@ -321,6 +321,12 @@ func (a *Agent) lock(name string) *lock {
 }
 
 func (a *Agent) acquire(s *session, q *raftlockv1.Acquire) {
+	if a.refuses != raftlockv1.Reason_REASON_UNSPECIFIED {
+		a.note("refuse")
+		s.out(&raftlockv1.SessionResponse{Response: &raftlockv1.SessionResponse_Answer{
+			Answer: &raftlockv1.Answer{Seq: q.Seq, Reason: a.refuses}}})
+		return
+	}
 	c := &claim{s: s, seq: q.Seq, priority: q.Priority}
 	granted := a.take(c, q.Lock, q.Try)
 	answer := &raftlockv1.Answer{Seq: q.Seq, Reason: raftlockv1.Reason_REASON_OK, Standing: a.standing(c, q.Lock)}

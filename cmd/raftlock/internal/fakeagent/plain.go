@@ -16,8 +16,8 @@ import (
 // plainTTL is what a plain hold has if its caller names none.
 const plainTTL = 30 * time.Second
 
-// Refuse answers plain requests with the reason from now on; UNSPECIFIED ends
-// that.
+// Refuse answers plain requests, and the acquires of sessions, with the reason
+// from now on; UNSPECIFIED ends that.
 func (a *Agent) Refuse(reason raftlockv1.Reason) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
