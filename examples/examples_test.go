@@ -101,14 +101,16 @@ func TestExamples(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			out, err := run(t, agent, c.command...)
+			t.Logf("%v:\n%s", c.command, out)
 			if err != nil || !regexp.MustCompile(c.says).MatchString(out) {
-				t.Errorf("%v\n%s", err, out)
+				t.Errorf("%v; want %s", err, c.says)
 			}
 			for without, fails := range c.without {
 				out, err = run(t, agent, append(c.command[:len(c.command):len(c.command)], without)...)
+				t.Logf("%v %s:\n%s", c.command, without, out)
 				var exit *exec.ExitError
 				if !errors.As(err, &exit) || exit.ExitCode() != 1 || !regexp.MustCompile(fails).MatchString(out) {
-					t.Errorf("with %s: %v\n%s", without, err, out)
+					t.Errorf("with %s: %v; want %s", without, err, fails)
 				}
 			}
 		})

@@ -119,7 +119,7 @@ var flagName = regexp.MustCompile("(?:^|[\\s`(/])--([a-z][a-z-]+)")
 var others = []string{
 	"unix-socket", "fail-with-body", "silent", "data", "header", // curl
 	"append", "groups", // usermod
-	"now", "strict", // systemctl, mypy
+	"now", "strict", "build", // systemctl, mypy, docker
 	"without-lock", "without-guard", // examples
 }
 
