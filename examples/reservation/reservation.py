@@ -87,7 +87,7 @@ def start(guest: str, path: str, decides: float, without_lock: bool) -> subproce
 
 def evening(path: str, without_lock: bool) -> None:
     """Let guests come, and look at the bookings."""
-    first = start("Ada", path, 600, without_lock)
+    first = start("Ada", path, 60, without_lock)
     try:
         assert first.stdout is not None
         print(first.stdout.readline().strip())
