@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -22,6 +23,7 @@ type Instruments struct {
 
 	rpcs    metric.Int64Counter
 	rpcTook metric.Float64Histogram
+	calls   calls
 
 	state observed
 }
@@ -124,9 +126,49 @@ func (i *Instruments) Called(ctx context.Context, rpc, code string, took time.Du
 	if i == nil {
 		return
 	}
+	o := i.calls.of(rpc, code)
+	i.rpcs.Add(ctx, 1, o.add...)
+	i.rpcTook.Record(ctx, took.Seconds(), o.record...)
+}
+
+// Answered counts a request on a session's stream as a call of its own: acquire,
+// release or set_ttl, with a reason of the API for its code.
+func (i *Instruments) Answered(request, reason string, took time.Duration) {
+	switch request {
+	case "acquire":
+		i.Called(none, sessionAcquire, reason, took)
+	case "release":
+		i.Called(none, sessionRelease, reason, took)
+	case "set_ttl":
+		i.Called(none, sessionSetTTL, reason, took)
+	}
+}
+
+// Requests on a session's stream, as the label rpc has them.
+const (
+	sessionAcquire = "Session/Acquire"
+	sessionRelease = "Session/Release"
+	sessionSetTTL  = "Session/SetTTL"
+)
+
+// calls are the options of each rpc and code that was seen: bounded, as they are.
+type calls struct{ seen sync.Map }
+
+type callKey struct{ rpc, code string }
+
+type callOptions struct {
+	add    []metric.AddOption
+	record []metric.RecordOption
+}
+
+func (c *calls) of(rpc, code string) *callOptions {
+	k := callKey{rpc, code}
+	if o, ok := c.seen.Load(k); ok {
+		return o.(*callOptions)
+	}
 	set := metric.WithAttributeSet(attribute.NewSet(attribute.String("rpc", rpc), attribute.String("code", code)))
-	i.rpcs.Add(ctx, 1, set)
-	i.rpcTook.Record(ctx, took.Seconds(), set)
+	o, _ := c.seen.LoadOrStore(k, &callOptions{[]metric.AddOption{set}, []metric.RecordOption{set}})
+	return o.(*callOptions)
 }
 
 // labelled is a counter with one label, its options made once.

@@ -153,8 +153,11 @@ func TestCallsAreCounted(t *testing.T) {
 	}
 	_, _ = i.UnaryServer(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/s.S/M"},
 		func(context.Context, any) (any, error) { return nil, errors.New("x") })
+	i.Answered("release", "NOT_HELD", time.Millisecond)
+	i.Answered("anything else", "OK", time.Millisecond)
 	text := scrape(t, tel, "")
 	for _, want := range []string{
+		`raftlock_rpc_total{code="NOT_HELD",rpc="Session/Release"} 1`,
 		`raftlock_rpc_total{code="409",rpc="GET /locks/{name...}"} 2`,
 		`raftlock_rpc_total{code="200",rpc="GET /ok"} 1`,
 		`raftlock_rpc_total{code="404",rpc="other"} 1`,
@@ -182,6 +185,7 @@ func TestHooksDoNotAllocate(t *testing.T) {
 		i.BeatAnswered(time.Millisecond)
 		i.Committed(time.Millisecond)
 		i.HeldFor(Released, time.Second)
+		i.Answered("acquire", "OK", time.Millisecond)
 	}); got > 0 {
 		t.Errorf("%v allocations", got)
 	}

@@ -148,7 +148,8 @@ var table = []Metric{
 	{roleNow, Gauge, "", []Label{{"role", roles}},
 		"1 for the role that this agent has, 0 for the others; fresh: of no cluster yet."},
 	{rpcTotal, Counter, "", []Label{{Name: "rpc"}, {Name: "code"}},
-		"Calls that ended at this agent's sockets: gRPC methods with their code's name, HTTP routes with their status. A session's stream is one call."},
+		"Calls that ended at this agent's sockets: gRPC methods with their code's name, HTTP routes with their status. " +
+			"A session's stream is one call, and each request on it (Session/Acquire, Session/Release, Session/SetTTL) is one with its reason."},
 	{rpcSeconds, Histogram, "s", []Label{{Name: "rpc"}, {Name: "code"}},
 		"How long those calls took. A session's stream takes as long as the session keeps it."},
 }

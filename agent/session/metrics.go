@@ -14,6 +14,9 @@ type Metrics interface {
 	// Acquired: an acquire came out, and AcquireAnswered, Waited: how long that
 	// took. The outcomes are the Outcome constants.
 	Acquired(outcome string)
+	// Answered: a request on a session's stream (acquire, release, set_ttl) had
+	// its first answer, with a reason of the API.
+	Answered(request, reason string, took time.Duration)
 	AcquireAnswered(outcome string, took time.Duration)
 	Waited(outcome string, took time.Duration)
 	// Released: a hold ended, and HeldFor: how long it was held. How it ended is
@@ -48,6 +51,7 @@ const (
 type noMetrics struct{}
 
 func (noMetrics) Acquired(string)                       {}
+func (noMetrics) Answered(_, _ string, _ time.Duration) {}
 func (noMetrics) AcquireAnswered(string, time.Duration) {}
 func (noMetrics) Waited(string, time.Duration)          {}
 func (noMetrics) Released(string)                       {}
@@ -55,19 +59,26 @@ func (noMetrics) HeldFor(string, time.Duration)         {}
 func (noMetrics) Renewed(int)                           {}
 func (noMetrics) BeatAnswered(time.Duration)            {}
 
-// measured is what of an acquire was measured: each thing once, however often
-// it is repeated. Times are 0 where another start of this agent saw them.
+// measured is what of a request was measured: each thing once, however often it
+// is repeated. Times are 0 where another start of this agent saw them.
 type measured struct {
 	asked, queued, granted time.Duration
+	answered               bool
 	out                    bool // it came out, granted or not
 	ended                  bool // its hold ended
 }
 
-// measureAsked begins to measure an acquire that the application just made.
-func (h *Host) measureAsked(e *entry) {
-	if e.acquire {
-		e.measured.asked = h.cfg.Clock()
+// measureAsked begins to measure a request that the application just made.
+func (h *Host) measureAsked(e *entry) { e.measured.asked = h.cfg.Clock() }
+
+// measureAnswered notes its first answer.
+func (h *Host) measureAnswered(e *entry, why api.Reason) {
+	m := &e.measured
+	if m.answered || m.asked == 0 {
+		return
 	}
+	m.answered = true
+	h.cfg.Metrics.Answered(requestOf(e.cmd), word(why), h.cfg.Clock()-m.asked)
 }
 
 // measureQueued notes that it waits.
@@ -77,12 +88,14 @@ func (h *Host) measureQueued(e *entry) {
 		return
 	}
 	m.queued = h.cfg.Clock()
+	h.measureAnswered(e, api.Reason_REASON_OK)
 	h.cfg.Metrics.AcquireAnswered(OutcomeQueued, m.queued-m.asked)
 }
 
 // measureGranted notes that the application is told that it holds.
 func (h *Host) measureGranted(e *entry) {
 	e.measured.granted = h.cfg.Clock()
+	h.measureAnswered(e, api.Reason_REASON_OK)
 	h.measureOut(e, OutcomeGranted)
 }
 
@@ -135,6 +148,7 @@ func (h *Host) measureEnd(e *entry, how, outcome string) {
 
 // measureGone is measureEnd by the cluster's word.
 func (h *Host) measureGone(e *entry, why api.Reason) {
+	h.measureAnswered(e, why)
 	how := HowReleased
 	switch {
 	case why == api.Reason_REASON_LOST:

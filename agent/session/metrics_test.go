@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,8 @@ type tally struct {
 	mu sync.Mutex // guards said
 	// said is what was measured since it was asked last, in order.
 	said []string
+	// requests are the answers to requests.
+	requests []string
 }
 
 func (m *tally) add(format string, args ...any) {
@@ -42,6 +45,9 @@ func (m *tally) Waited(outcome string, took time.Duration)    { m.add("waited %v
 func (m *tally) Released(how string)                          { m.add("released %s", how) }
 func (m *tally) HeldFor(_ string, took time.Duration)         { m.add("after %v", took) }
 func (m *tally) BeatAnswered(took time.Duration)              { m.add("beat in %v", took) }
+func (m *tally) Answered(request, why string, _ time.Duration) {
+	m.requests = append(m.requests, request+" "+why)
+}
 func (m *tally) Renewed(sessions int) {
 	if sessions > 0 {
 		m.add("renewed %d", sessions)
@@ -145,6 +151,11 @@ func TestMeasured(t *testing.T) {
 			a.acquire(3, "")
 			s.applied(p, held(2, "x", 5))
 		}, "acquired refused, acquired granted, granted in 0s"},
+		{"a smaller TTL renews", func(s *side, a *app) {
+			s.applied(s.proposal(), held(2, "x", 5))
+			a.setTTL(3, ttl/2)
+			s.applied(s.proposal(), &command.Result{TtlNanos: uint64(ttl / 2)})
+		}, "acquired granted, granted in 0s, renewed 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			holdersSide(t, func(t *testing.T, s *side) {
@@ -178,6 +189,27 @@ func same(got, want string) bool {
 		}
 	}
 	return true
+}
+
+func TestRequestsAreMeasuredByReason(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		m := &tally{}
+		s.h.cfg.Metrics = m
+		a := s.opened(10 * time.Second)
+		s.holds(a, 2, "x", 5)
+		a.acquire(3, "y")
+		s.applied(s.proposal(), waitsStanding(3))
+		a.release(4, 2, 6)
+		s.applied(s.proposal(), &command.Result{Code: command.Code_CODE_STALE_TOKEN})
+		a.release(5, 2, 5)
+		s.applied(s.proposal(), &command.Result{})
+		a.cancel(3)
+		s.applied(s.proposal(), &command.Result{})
+		want := []string{"acquire OK", "acquire OK", "release STALE_TOKEN", "release OK"}
+		if !slices.Equal(m.requests, want) {
+			t.Errorf("%q, want %q", m.requests, want)
+		}
+	})
 }
 
 func TestCensus(t *testing.T) {
