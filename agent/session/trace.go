@@ -103,10 +103,13 @@ func (x *spans) met(f *linkpb.Proposed) {
 		return
 	}
 	x.holder = tracing.Parse(f.Holder.GetTraceparent(), f.Holder.GetTracestate())
-	if by := f.HeldBy; by != nil {
-		x.heldBy = []attribute.KeyValue{
-			tracing.HolderToken.Int64(int64(by.Token)), tracing.HolderAgent.String(by.Agent), tracing.HolderOwner.String(by.Owner),
-		}
+	by := f.HeldBy
+	if by == nil {
+		return
+	}
+	x.heldBy = []attribute.KeyValue{tracing.HolderToken.Int64(int64(by.Token)), tracing.HolderOwner.String(by.Owner)}
+	if by.Agent != "" { // a plain hold is attached to none
+		x.heldBy = append(x.heldBy, tracing.HolderAgent.String(by.Agent))
 	}
 }
 

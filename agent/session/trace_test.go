@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -363,6 +364,25 @@ func TestPlainAcquireIsOneTree(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Most requests are of no trace: they cost nothing but the look.
+func TestWhatNobodyRecordsIsFree(t *testing.T) {
+	h := New(Config{Log: slog.New(slog.DiscardHandler)})
+	s := newSession(ID{1}, nil)
+	e := &entry{seq: 1, acquire: true, lock: "l"}
+	up := &uplink{}
+	answer := &linkpb.Proposed{}
+	if n := testing.AllocsPerRun(100, func() {
+		e.spans = h.arrived(s, e, nil)
+		e.spans.sends(up)
+		e.spans.met(answer)
+		e.spans.waits("l", 1)
+		e.spans.granted(1)
+		e.ends(api.Reason_REASON_OK)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

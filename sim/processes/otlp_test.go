@@ -97,21 +97,33 @@ func (r *receiver) nodes() map[string]*node {
 }
 
 // root is the tree that begins with a process's span of that name; nil while it
-// has not come. Whoever has no parent among those received is left out.
-func (r *receiver) root(process, name string) (root *node) {
+// has not come.
+func (r *receiver) root(process, name string) *node {
+	return r.top(func(n *node) bool { return n.process == process && n.Name == name && len(n.ParentSpanId) == 0 })
+}
+
+// within is the tree of a trace that began with who sends no spans; nil while it
+// has not come.
+func (r *receiver) within(trace string) *node {
+	return r.top(func(n *node) bool { return hex.EncodeToString(n.TraceId) == trace })
+}
+
+// top is the tree whose top is the one that is meant, among those whose parents
+// were not received.
+func (r *receiver) top(meant func(*node) bool) (top *node) {
 	all := r.nodes()
 	for _, n := range all {
 		switch parent := all[string(n.ParentSpanId)]; {
 		case parent != nil && slices.Equal(parent.TraceId, n.TraceId):
 			parent.below = append(parent.below, n)
-		case n.process == process && n.Name == name && len(n.ParentSpanId) == 0:
-			root = n
+		case meant(n):
+			top = n
 		}
 	}
 	for _, n := range all {
 		slices.SortFunc(n.below, func(a, b *node) int { return int(a.began() - b.began()) })
 	}
-	return root
+	return top
 }
 
 // shape is a tree's names: "serve(forward wait)".

@@ -18,15 +18,7 @@ const commitShape = "forward(commit(queue append replicate apply))"
 // led to the trace of who was in the way.
 func TestTrace(t *testing.T) {
 	r := newReceiver(t)
-	c := newCluster(t, plan{agents: 3, expect: 3})
-	for _, a := range c.agents {
-		a.startAs(spawn{env: r.environment("")})
-	}
-	c.whole(2*formTime, 3)
-	at := c.roles()
-	if len(at.voters) != 2 {
-		t.Fatalf("%d voters beside the leader", len(at.voters))
-	}
+	c, at := tracedCluster(t, r)
 	const lock, held = "trace", 300 * time.Millisecond
 	holder := at.voters[0].applicationAs(spawn{env: r.environment("holder")}).open(10 * time.Second)
 	waiter := at.voters[1].applicationAs(spawn{env: r.environment("waiter")}).open(10 * time.Second)
@@ -59,6 +51,58 @@ func TestTrace(t *testing.T) {
 	if took := second.find("wait").took(); took < held {
 		t.Errorf("the wait took %v, the lock was held for %v of it", took, held)
 	}
+}
+
+// tracedCluster is three agents that send their spans to r.
+func tracedCluster(t *testing.T, r *receiver) (*cluster, roles) {
+	t.Helper()
+	c := newCluster(t, plan{agents: 3, expect: 3})
+	for _, a := range c.agents {
+		a.startAs(spawn{env: r.environment("")})
+	}
+	c.whole(2*formTime, 3)
+	at := c.roles()
+	if len(at.voters) != 2 {
+		t.Fatalf("%d voters beside the leader", len(at.voters))
+	}
+	return c, at
+}
+
+// Plain requests, by curl: the header traceparent puts them into the caller's
+// trace, and a wait leads to the holder's as any other does.
+func TestTraceOfPlainRequests(t *testing.T) {
+	r := newReceiver(t)
+	c, at := tracedCluster(t, r)
+	acquire := func(a *agent, owner, trace string) *curl {
+		return a.startCurl("/locks/acquire", "--header", "traceparent: 00-"+trace+"-b7ad6b7169203331-01",
+			"--data", `{"key":"plain","owner":"`+owner+`","ttl":"30s","wait":"20s"}`)
+	}
+	holders, waiters := strings.Repeat("a", 32), strings.Repeat("b", 32)
+	first := acquire(at.voters[0], "one", holders).answer(t).is(t, 200, "")
+	waiting := acquire(at.voters[1], "two", waiters)
+	c.waiters("plain", 1)
+	at.leader.post("release", `{"key":"plain","owner":"one"}`).is(t, 200, "")
+	second := waiting.answer(t).is(t, 200, "")
+	if second.Lock.Version <= first.Lock.Version {
+		t.Errorf("version %d after %d", second.Lock.Version, first.Lock.Version)
+	}
+	const request = "POST /locks/acquire("
+	want := map[string]string{
+		holders: request + commitShape + ")",
+		// The grant is learned by asking again.
+		waiters: request + commitShape + " wait(" + commitShape + "))",
+	}
+	until(t, formTime, "every span is here", func() error {
+		var errs []error
+		for trace, shape := range want {
+			if got := r.within(trace).shape(); got != shape {
+				errs = append(errs, fmt.Errorf("trace %s is %s, want %s", trace, got, shape))
+			}
+		}
+		return errors.Join(errs...)
+	})
+	r.keep(t, r.within(holders), r.within(waiters))
+	leadsTo(t, r.within(waiters).find("wait"), r.within(holders).find("forward"), "")
 }
 
 // madeBy checks that each process made its own part, in one trace, and that
