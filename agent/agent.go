@@ -22,6 +22,7 @@ import (
 	"github.com/raftlock/raftlock/link"
 	"github.com/raftlock/raftlock/link/linkpb"
 	"github.com/raftlock/raftlock/telemetry"
+	"github.com/raftlock/raftlock/telemetry/key"
 	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
@@ -306,7 +307,10 @@ func (a *Agent) decided(d bootstrap.Decision, node *consensus.Node) {
 	a.mu.Lock()
 	a.decision, a.node = &d, node
 	a.mu.Unlock()
-	a.cfg.Log.Info("belongs to a cluster", "cluster", d.ClusterID, "member", node != nil)
+	a.cfg.Log.Info("belongs to a cluster", key.Cluster, d.ClusterID, "member", node != nil)
+	if node == nil { // a member's comes with Raft's configuration
+		a.cfg.Log.Info("role", key.Role, telemetry.Forwarder)
+	}
 	signal(a.wake)
 }
 

@@ -90,8 +90,6 @@ var keys = map[string]string{
 	"peer":             key.Node,
 	"from":             key.Node,
 	"server-id":        key.Node,
-	"follower":         key.Node,
-	"node":             "self",
 	"leader-id":        key.Leader,
 	"last-leader-id":   "last_leader",
 	"addr":             key.Address,
@@ -99,7 +97,11 @@ var keys = map[string]string{
 	"local-address":    key.Address,
 	"last-leader-addr": key.Address,
 	"raft-state":       key.State,
+	"votesNeeded":      "needed",
 }
+
+// keySelf is how raft tells of itself: address and state.
+const keySelf = "self"
 
 // keyOf is what a line of raft's calls something here.
 func keyOf(k string) string {
@@ -117,8 +119,13 @@ func rendered(args []any) []any {
 		if k, ok := a.(string); ok && i%2 == 0 {
 			a = keyOf(k)
 		}
-		if s, ok := a.(raft.Server); ok {
-			a = string(s.ID)
+		switch v := a.(type) {
+		case raft.Server:
+			a = string(v.ID)
+		case *raft.Raft:
+			if i%2 == 1 {
+				out[i-1] = keySelf // it is called node, follower or leader
+			}
 		}
 		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
 			if format, ok := f[0].(string); ok {

@@ -32,6 +32,7 @@ type witness struct {
 	elections atomic.Uint64
 
 	mu       sync.Mutex // guards the rest
+	term     uint64
 	voteTerm uint64
 	role     string
 }
@@ -47,7 +48,13 @@ const (
 func (w *witness) number(k string, value uint64) {
 	switch k {
 	case storedTerm:
-		w.log.Info("term", key.Term, value)
+		w.mu.Lock()
+		changed := value != w.term
+		w.term = value
+		w.mu.Unlock()
+		if changed {
+			w.log.Info("term", key.Term, value)
+		}
 	case storedVoteTerm: // the candidate follows
 		w.mu.Lock()
 		w.voteTerm = value

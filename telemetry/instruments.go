@@ -44,6 +44,7 @@ func NewInstruments(m metric.Meter) (*Instruments, error) {
 		rpcs:     b.counter(rpcTotal),
 		rpcTook:  b.histogram(rpcSeconds, quickBounds),
 	}
+	i.renewals.Add(none, 0) // it is there from the start
 	i.state = b.observed()
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, err

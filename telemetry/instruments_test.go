@@ -124,6 +124,17 @@ func TestForwarderHasNoRaft(t *testing.T) {
 	}
 }
 
+// What never happened yet is 0, and not absent: a rate of it can be asked for.
+func TestFixedCountersAreThereFromTheStart(t *testing.T) {
+	clean(t, nil)
+	text := scrape(t, setUp(t, Config{}), "")
+	for _, name := range []string{acquireTotal, releaseTotal, renewTotal} {
+		if !strings.Contains(text, "\n"+name+" 0\n") && !strings.Contains(text, "\n"+name+"{") {
+			t.Errorf("%s is absent", name)
+		}
+	}
+}
+
 func TestNilMeasuresNothing(t *testing.T) {
 	something(t, nil)
 	something(t, Noop())

@@ -21,6 +21,7 @@ import (
 	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/gossip"
 	"github.com/raftlock/raftlock/link"
+	"github.com/raftlock/raftlock/telemetry/key"
 	"github.com/raftlock/raftlock/uds"
 	"github.com/raftlock/raftlock/uds/limit"
 )
@@ -273,7 +274,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	telling := []*part{begin("health", d.report), begin("watchdog", d.guard), begin("status", d.show)}
 	d.log.Info("started", "name", d.opt.Name, "version", d.opt.Version, "socket", d.app.Addr(),
-		"peer", d.opt.advertised(d.peer.Addr().(*net.TCPAddr).Port), "server", d.agent.ServerID())
+		"peer", d.opt.advertised(d.peer.Addr().(*net.TCPAddr).Port), key.Node, d.agent.ServerID())
 	d.tell("READY=1")
 	if d.opt.Started != nil {
 		d.opt.Started()
