@@ -151,7 +151,8 @@ func (s *API) waitOver(ctx context.Context, q *api.AcquireRequest, err error) er
 	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), plainCancelTimeout)
 	defer cancel()
 	if !over.Cancelled(left) {
-		return s.refusal(errors.Join(session.ErrUnknown, err), changes)
+		// By now it may be known why nobody answers.
+		return s.refusal(errors.Join(session.ErrUnknown, unreached[s.a.Reach()], err), changes)
 	}
 	const detail = "the wait is over, and somebody else holds the lock"
 	r, err := s.get(left, &api.GetRequest{Lock: q.Lock})
@@ -159,6 +160,11 @@ func (s *API) waitOver(ctx context.Context, q *api.AcquireRequest, err error) er
 		return refusedFor(api.Reason_REASON_HELD, detail, nil)
 	}
 	return refusedFor(api.Reason_REASON_HELD, detail, r.Lock.Holder)
+}
+
+var unreached = map[api.Reason]error{
+	api.Reason_REASON_NO_LEADER: session.ErrNoLeader,
+	api.Reason_REASON_NO_QUORUM: session.ErrNoQuorum,
 }
 
 // Renew moves the deadline of a plain hold.
