@@ -59,6 +59,10 @@ run: build ## one host, to try it out: prints the socket and what to type next
 demo: build ## a cluster of seven agents on this host, until Ctrl-C
 	./bin/raftlock demo
 
+.PHONY: trace
+trace: ## one trace of a contended acquire, on real processes: printed, and as OTLP JSON for Jaeger
+	RAFTLOCK_TRACE=$(CURDIR)/bin/trace.json $(GO) test -count=1 -run 'TestTrace$$' -v ./sim/processes
+
 .PHONY: test
 test: python-test ## run all tests, within ten minutes on two cores
 	RAFTLOCK_PYTHON=$(PYTHON_DEV)/bin/python $(GO) test -timeout $(TEST_TIMEOUT) ./...
@@ -136,12 +140,13 @@ $(PYTHON_OLDEST)/.installed: $(PYTHON_OLDEST)/.made $(PYTHON_SOURCES)
 .PHONY: python-venv
 python-venv: $(PYTHON_DEV)/.made ## make .bin/python, a virtual environment with the Python SDK in it
 
-PYTEST := bin/python -m pytest -o cache_dir=$(BIN)/pytest sdk/python/tests
+PYTEST := bin/python -m pytest -p no:cacheprovider sdk/python/tests
 
 .PHONY: python-test
 python-test: build $(PYTHON_DEV)/.made $(PYTHON_OLDEST)/.installed ## run the Python SDK's tests, also with the oldest grpcio and protobuf
-	$(PYTHON_DEV)/$(PYTEST)
-	$(PYTHON_OLDEST)/$(PYTEST)
+	@$(PYTHON_OLDEST)/$(PYTEST) >$(BIN)/python-oldest.log 2>&1 & oldest=$$!; failed=0; \
+	echo 'with the newest:'; $(PYTHON_DEV)/$(PYTEST) || failed=1; \
+	wait $$oldest || failed=1; echo 'with the oldest:'; cat $(BIN)/python-oldest.log; exit $$failed
 
 .PHONY: python-lint
 python-lint: $(PYTHON_DEV)/.made ## check the Python SDK and examples by ruff and mypy --strict

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -156,7 +157,11 @@ func (r *receiver) keep(t *testing.T, traces ...*node) {
 	}
 	text, err := r.json(traces...)
 	must(t, err)
-	file := runPath("trace.json")
+	file := os.Getenv("RAFTLOCK_TRACE")
+	if file == "" {
+		file = runPath("trace.json")
+	}
+	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
 	must(t, os.WriteFile(file, text, 0o600))
-	t.Logf("OTLP JSON, %d bytes: %s (RAFTLOCK_KEEP names a directory in which it stays)", len(text), file)
+	t.Logf("the same as OTLP JSON, which Jaeger's search page opens, %d bytes: %s", len(text), file)
 }
