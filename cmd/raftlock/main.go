@@ -7,8 +7,8 @@
 // the standard error and end with what to do next, and that --json prints what
 // the Go SDK's types say. It does not promise the form of anything printed
 // without --json. What "raftlock run" and "raftlock demo" promise
-// is in internal/runner and internal/demo. Package main owns one goroutine, which
-// takes a demo's signals, and which the demo's end waits for.
+// is in internal/runner and internal/demo. Package main owns one goroutine,
+// which takes the signals of a demo or of an acquire, and is waited for.
 package main
 
 import (

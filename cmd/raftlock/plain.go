@@ -33,8 +33,9 @@ Prints the fencing token, and nothing else: send it with every write, and let
 the store refuse lower ones. If that owner holds the lock already, it is renewed
 and the same token printed: repeating the command is safe.
 
-Exit status 75: somebody else holds it, all through --wait. Who interrupts the
-wait, or gets 69, may hold the lock nevertheless: release it.`,
+Exit status 75: somebody else holds it, all through --wait. A command that was
+interrupted, or got no answer, may have taken the lock nevertheless; it says so.
+Repeating it tells, and so does raftlock get; else the TTL gives the lock back.`,
 		Example: `  token=$(raftlock acquire deploy --owner "deploy-$BUILD" --wait 1m) || exit
   raftlock acquire deploy --owner "deploy-$BUILD" --json | jq .token`,
 		Args:              cobra.ExactArgs(1),
@@ -44,10 +45,14 @@ wait, or gets 69, may hold the lock nevertheless: release it.`,
 			if req.Wait < 0 {
 				return exit(runner.ExitUsage, fmt.Errorf("--wait %v is negative; give how long to wait", req.Wait))
 			}
-			return g.token(cmd, req.Wait, func(ctx context.Context, c *raftlock.Client) (raftlock.PlainLock, error) {
+			ctx, done := interruptible(cmd.Context())
+			defer done()
+			cmd.SetContext(ctx)
+			return orCaught(ctx, g.token(cmd, req.Wait, func(ctx context.Context, c *raftlock.Client) (raftlock.PlainLock, error) {
 				l, err := c.Acquire(ctx, req)
-				return l, orHeld(err, req)
-			})
+				// Before the hint about agents, which are not the matter then.
+				return l, orCaught(ctx, orHeld(err, req))
+			}))
 		},
 	})
 	f := cmd.Flags()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -121,9 +123,38 @@ func TestInterruptedAcquireLeavesTheQueue(t *testing.T) {
 	a.StrangerTakes("a")
 	p := start(t, socket, "acquire", "a", "--owner", "me", "--wait", "1m")
 	await(t, a, "wait a")
-	_ = p.cmd.Process.Signal(os.Interrupt)
-	_ = p.cmd.Wait()
+	p.signal(syscall.SIGTERM)
+	p.exits(128 + 15)
+	p.says(`"me" may hold it`)
+	if strings.Contains(p.stderr.String(), "is the agent running") {
+		t.Errorf("%q", p.stderr.String())
+	}
 	await(t, a, "cancel")
+}
+
+func TestCaughtSignalGivesTheStatus(t *testing.T) {
+	by, cancel := context.WithCancelCause(t.Context())
+	cancel(caught{syscall.SIGHUP})
+	words := errors.New("words")
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want int
+		said error
+	}{
+		{"all went well", by, nil, 0, nil},
+		{"no signal", t.Context(), exit(69, words), 69, words},
+		{"a signal", by, words, 129, words},
+		{"a signal, and a status already", by, exit(69, words), 129, words},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got *exitError
+			if errors.As(orCaught(c.ctx, c.err), &got) != (c.want != 0) || got != nil && (got.code != c.want || got.err != c.said) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
 }
 
 // Every reason an agent may give ends with a status of the table, and a hint.

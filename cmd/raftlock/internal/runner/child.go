@@ -177,7 +177,7 @@ func (c *child) signal(s syscall.Signal) {
 // exitCode is the status as a shell would give it.
 func (c *child) exitCode() int {
 	if c.status.Signaled() {
-		return exitSignal + int(c.status.Signal())
+		return ExitSignal + int(c.status.Signal())
 	}
 	return c.status.ExitStatus()
 }

@@ -26,7 +26,7 @@ const (
 	ExitDenied      = 77 // EX_NOPERM: the socket, or the agent, keeps this user out
 	ExitNotRunnable = 126
 	ExitNotFound    = 127
-	exitSignal      = 128
+	ExitSignal      = 128
 )
 
 const (

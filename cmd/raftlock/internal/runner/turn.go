@@ -45,7 +45,7 @@ func (r *run) turn(ctx context.Context) (*raftlock.Session, *raftlock.Lock, int,
 		select {
 		case sig := <-r.signals:
 			if number := sig.(syscall.Signal); ends(number) {
-				ended = exitSignal + int(number)
+				ended = ExitSignal + int(number)
 				cancel()
 			}
 		case o := <-done:
