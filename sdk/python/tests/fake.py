@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Any
 
 import raftlock
 from raftlock._client import Client
@@ -37,8 +37,8 @@ class Cut:
 class Record:
     def __init__(self, kind: str, body: Any = None) -> None:
         self.kind, self.body = kind, body
-        self.standing: Optional[pb.Standing] = None  # of acquires
-        self.answer: Optional[pb.Answer] = None  # of the others
+        self.standing: pb.Standing | None = None  # of acquires
+        self.answer: pb.Answer | None = None  # of the others
         self.delivered = False
 
 
@@ -67,7 +67,7 @@ class FakeAgent:
     def __init__(self, world: World) -> None:
         self.world = world
         self.wrong: list[str] = []
-        self.stream: Optional[FakeStream] = None
+        self.stream: FakeStream | None = None
         self.away = self.silent = self.deaf = self.shy = False
         self.cuts: list[Cut] = []
         self.requests = self.replies = self.dials = 0
@@ -79,8 +79,8 @@ class FakeAgent:
         self.locks: dict[str, FakeLock] = {}
         self.seqs: dict[int, Record] = {}
         self.refuse: dict[str, pb.Answer] = {}
-        self.attach: Optional[Callable[[pb.Attached], None]] = None
-        self.on_request: Optional[Callable[[pb.SessionRequest], None]] = None
+        self.attach: Callable[[pb.Attached], None] | None = None
+        self.on_request: Callable[[pb.SessionRequest], None] | None = None
         self.promised: dict[int, int] = {}
 
     def now(self) -> int:
@@ -122,7 +122,7 @@ class FakeAgent:
         if self.on_request is not None:
             self.on_request(m)
 
-    def say(self, st: Optional[FakeStream] = None, **response: Any) -> None:
+    def say(self, st: FakeStream | None = None, **response: Any) -> None:
         st = st or self.stream
         if st is None or st.closed:
             return
@@ -263,7 +263,7 @@ class FakeAgent:
             attach(a)
         self.say(st, attached=a)
 
-    def lease(self, v: int, st: Optional[FakeStream] = None) -> None:
+    def lease(self, v: int, st: FakeStream | None = None) -> None:
         self.v = max(self.v, v)
         self.say(st, lease=pb.Lease(deadline_nanos=v, clock_nanos=self.now()))
 
@@ -309,7 +309,7 @@ class FakeAgent:
             s.deadline_nanos = self.v
         return s
 
-    def update(self, seq: int, st: Optional[FakeStream] = None) -> None:
+    def update(self, seq: int, st: FakeStream | None = None) -> None:
         self.say(st, update=pb.Update(standing=self.told(seq)))
 
     def leave(self, seq: int, reason: int) -> None:
@@ -451,12 +451,12 @@ class World:
     def __init__(self) -> None:
         self.now = self.HOUR
         self.agent = FakeAgent(self)
-        self.core: Optional[Core] = None
-        self._stream: Optional[FakeStream] = None
-        self._redial_at: Optional[int] = None
+        self.core: Core | None = None
+        self._stream: FakeStream | None = None
+        self._redial_at: int | None = None
         self._timers: list[tuple[int, Callable[[], None]]] = []
         self.jitter = 0.5
-        self.on_close: Optional[Callable[[], None]] = None
+        self.on_close: Callable[[], None] | None = None
 
     def adopt(self, core: Core) -> None:
         self.core = core
@@ -470,7 +470,7 @@ class World:
         """Let the clock run while no timer does: a pause, or a suspended host."""
         self.now += nanos
 
-    def wait(self, event: threading.Event, timeout: Optional[float]) -> bool:
+    def wait(self, event: threading.Event, timeout: float | None) -> bool:
         return self.run_until(event.is_set, timeout)
 
     def run(self, seconds: float) -> None:
@@ -480,7 +480,7 @@ class World:
         """Let everything happen that can happen now."""
         self.run_until(lambda: False, 0)
 
-    def run_until(self, true: Callable[[], bool], timeout: Optional[float]) -> bool:
+    def run_until(self, true: Callable[[], bool], timeout: float | None) -> bool:
         end = self.now + (self.HOUR if timeout is None else round(timeout * SECOND))
         while True:
             self._pump()
@@ -564,7 +564,7 @@ class FakeDriver:
         self.world, self.core, self.abandoned = world, core, False
         world.adopt(core)
 
-    def close(self, timeout: Optional[float]) -> bool:
+    def close(self, timeout: float | None) -> bool:
         self.core.start_close()
         confirmed = self.world.run_until(self.core.done.is_set, timeout)
         self.core.finish(raftlock.SessionEndedError("closed"))
@@ -574,7 +574,7 @@ class FakeDriver:
 class FakeClient(Client):
     """The client on virtual time. It has one session."""
 
-    def __init__(self, world: Optional[World] = None, **kwargs: Any) -> None:
+    def __init__(self, world: World | None = None, **kwargs: Any) -> None:
         self.world = world or World()
         super().__init__("/nowhere.sock", _clock=lambda: self.world.now, **kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -166,7 +167,7 @@ def test_beats_are_sent_by_the_clock(served):
     with raftlock.Client(served.path, ttl=0.9) as client, client.lock("a", timeout=30):
         eventually(lambda: len(served.beats()) >= 5)
         beats = served.beats()
-        for (before, _), (sent, arrived) in zip(beats, beats[1:]):
+        for (before, _), (sent, arrived) in itertools.pairwise(beats):
             assert before + 99_000_000 <= sent <= arrived
 
 

@@ -94,6 +94,17 @@ def test_beats():
         assert all(m.HasField("beat") and m.ack_mark == 1 for m in c.agent.log)
 
 
+def test_beats_follow_the_least_ttl():
+    """From the asking on, whatever the answer will be."""
+    with story() as c:
+        c.agent.deaf = True
+        c.core.start_ttl(SECOND)
+        c.world.settle()
+        c.agent.log.clear()
+        c.world.run(1)
+        assert len([m for m in c.agent.log if m.HasField("beat")]) == 9
+
+
 def test_beats_while_attaching():
     c = FakeClient()
     c.agent.shy = True

@@ -6,9 +6,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -74,7 +74,7 @@ class Client:
 
     def __init__(
         self,
-        socket: Optional[str] = None,
+        socket: str | os.PathLike[str] | None = None,
         *,
         ttl: float = DEFAULT_TTL,
         lease_on_exit: bool = False,
@@ -97,10 +97,10 @@ class Client:
         self,
         name: str,
         *,
-        ttl: Optional[float] = None,
-        timeout: Optional[float] = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
         priority: int = 0,
-        metadata: Optional[dict[str, str]] = None,
+        metadata: dict[str, str] | None = None,
     ) -> Lock:
         """Take the lock, waiting for its turn, and return its handle.
 
@@ -132,10 +132,10 @@ class Client:
         self,
         name: str,
         *,
-        ttl: Optional[float] = None,
-        timeout: Optional[float] = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
         priority: int = 0,
-        metadata: Optional[dict[str, str]] = None,
+        metadata: dict[str, str] | None = None,
     ) -> Lock:
         """Take the lock if it is free, else raise HeldError. Otherwise as lock.
 
@@ -143,7 +143,7 @@ class Client:
         """
         return self._acquire(name, True, ttl, timeout, priority, metadata)
 
-    def get(self, name: str, *, stale: bool = False, timeout: Optional[float] = 10.0) -> LockInfo:
+    def get(self, name: str, *, stale: bool = False, timeout: float | None = 10.0) -> LockInfo:
         """Read one lock.
 
         What it tells was true when it was read. stale: by any replica, perhaps an
@@ -164,9 +164,9 @@ class Client:
         pattern: str = "",
         owner: str = "",
         contested: bool = False,
-        metadata: Optional[dict[str, str]] = None,
+        metadata: dict[str, str] | None = None,
         stale: bool = False,
-        timeout: Optional[float] = 10.0,
+        timeout: float | None = 10.0,
     ) -> Iterator[LockInfo]:
         """Read the locks that are held or waited for, by name, page by page.
 
@@ -194,7 +194,7 @@ class Client:
                 raise RaftLockError(f"list locks: the page after {after!r} leads back to {page.next!r}")
             after = page.next
 
-    def status(self, *, timeout: Optional[float] = 10.0) -> Status:
+    def status(self, *, timeout: float | None = 10.0) -> Status:
         """Read what the agent knows of itself and of its cluster. Otherwise as get."""
         request = read_pb2.StatusRequest()
         return status(self._read("status", lambda r: r.status, request, _deadline(timeout)))
@@ -220,9 +220,9 @@ class Client:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -230,10 +230,10 @@ class Client:
         self,
         name: str,
         try_: bool,
-        ttl: Optional[float],
-        timeout: Optional[float],
+        ttl: float | None,
+        timeout: float | None,
         priority: int,
-        metadata: Optional[dict[str, str]],
+        metadata: dict[str, str] | None,
     ) -> Lock:
         nanos = self._ttl if ttl is None else _nanos(ttl)
         with request_span(ACQUIRE) as span:
@@ -256,8 +256,8 @@ class Client:
         name: str,
         try_: bool,
         priority: int,
-        metadata: Optional[dict[str, str]],
-        trace: Optional[session_pb2.Trace],
+        metadata: dict[str, str] | None,
+        trace: session_pb2.Trace | None,
     ) -> Lock:
         while True:
             core = self._session(ttl).core
@@ -337,7 +337,7 @@ def _nanos(ttl: float) -> int:
     return nanos
 
 
-def _deadline(timeout: Optional[float]) -> float:
+def _deadline(timeout: float | None) -> float:
     return time.monotonic() + (1e9 if timeout is None else timeout)
 
 

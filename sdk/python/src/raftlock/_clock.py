@@ -6,7 +6,7 @@ It runs on while the host is suspended, unlike time.monotonic.
 from __future__ import annotations
 
 import time
-from typing import Callable
+from collections.abc import Callable
 
 Clock = Callable[[], int]
 

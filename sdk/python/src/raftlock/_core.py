@@ -7,8 +7,6 @@ underscore take the mutex, and are safe from any thread.
 
 from __future__ import annotations
 
-from typing import Optional
-
 from raftlock._clock import SECOND
 from raftlock._errors import (
     InvalidError,
@@ -93,7 +91,7 @@ class Core(Taker, Ledger):
             )
         )
 
-    def _next(self) -> tuple[Optional[pb.SessionRequest], int]:
+    def _next(self) -> tuple[pb.SessionRequest | None, int]:
         """Pick what to send now: a beat that is due, else the oldest that still matters.
 
         With None it says how long until the next beat. The clock is read here and
@@ -114,7 +112,7 @@ class Core(Taker, Ledger):
             return self._stamped(msg), 0
         return None, due
 
-    def next(self) -> tuple[Optional[pb.SessionRequest], int]:
+    def next(self) -> tuple[pb.SessionRequest | None, int]:
         """As _next."""
         with self.mu:
             return self._next()
@@ -161,8 +159,8 @@ class Core(Taker, Ledger):
         *,
         try_: bool = False,
         priority: int = 0,
-        metadata: Optional[dict[str, str]] = None,
-        trace: Optional[pb.Trace] = None,
+        metadata: dict[str, str] | None = None,
+        trace: pb.Trace | None = None,
     ) -> Lock:
         """Make an acquire. Its end is obtained's to tell, which must be called."""
         metadata = dict(metadata or {})
@@ -250,7 +248,7 @@ class Core(Taker, Ledger):
             self._sweep(now)
             return lock._deadline - now if lock._state is State.HELD else 0
 
-    def start_release(self, lock: Lock, trace: Optional[pb.Trace] = None) -> Optional[Call]:
+    def start_release(self, lock: Lock, trace: pb.Trace | None = None) -> Call | None:
         """Return the release under way, which is made by the first call.
 
         None: the handle ended without one; its error says how.
@@ -272,7 +270,7 @@ class Core(Taker, Ledger):
 
     # The TTL.
 
-    def start_ttl(self, ttl: int) -> tuple[Optional[Call], Optional[Call]]:
+    def start_ttl(self, ttl: int) -> tuple[Call | None, Call | None]:
         """Ask for another TTL: the request made, or the one that is under way.
 
         A smaller one counts for the deadlines here at once, whatever the answer.

@@ -13,7 +13,6 @@ import random
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Optional
 
 import grpc
 
@@ -42,7 +41,7 @@ class Driver:
         self._stopped = False
         # Set by a finaliser, which must take no mutex: nobody can use the session any more.
         self.abandoned = False
-        self._stream: Optional[Stream] = None
+        self._stream: Stream | None = None
         self._threads = [
             threading.Thread(target=work, name=f"raftlock-{name}", daemon=True)
             for name, work in (("run", self._run), ("watch", self._watch))
@@ -57,6 +56,7 @@ class Driver:
     def stop(self, cause: BaseException) -> None:
         """End the session for this process, its stream and, within a moment, its threads."""
         with self.core.mu:
+            self.core.closing = True  # what is lost by it is no news
             self.core._finish(cause)
             self._stopped = True
             self.core.wake.notify_all()
@@ -68,7 +68,7 @@ class Driver:
             if thread is not threading.current_thread():
                 thread.join(5)
 
-    def close(self, timeout: Optional[float]) -> bool:
+    def close(self, timeout: float | None) -> bool:
         """End the session in one step and stop. False: its end is not confirmed.
 
         One that was never opened, as far as is known here, holds nothing and is
@@ -92,7 +92,7 @@ class Driver:
     def _use_stream(self) -> str:
         """Read a stream until it breaks; returns why."""
         turn = Turn()
-        stream: Optional[Stream] = None
+        stream: Stream | None = None
         why = "the agent ended it"
         try:
             stream = self._dial(self._requests(turn))
@@ -106,8 +106,12 @@ class Driver:
             why = str(over_now)
         except grpc.RpcError as err:
             why = _obstacle(err)
-        except (RaftLockError, OSError) as err:
+        except RaftLockError as err:
             why = str(err)
+        except Exception as err:
+            # Nothing that one stream brings may end the thread: V is what bounds the harm.
+            why = repr(err)
+            log.warning("session stream given up", exc_info=True)
         finally:
             # Before it is closed: somebody else may be granted its locks then.
             self.core.unbound(why)

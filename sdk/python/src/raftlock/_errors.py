@@ -7,8 +7,6 @@ compares with the API's list.
 
 from __future__ import annotations
 
-from typing import Optional
-
 from raftlock._proto import session_pb2 as pb
 
 
@@ -24,7 +22,7 @@ class RaftLockError(Exception):
     reason: str = ""
     text: str = "failed"
 
-    def __init__(self, detail: str = "", *, applied: str = "no", reason: Optional[str] = None) -> None:
+    def __init__(self, detail: str = "", *, applied: str = "no", reason: str | None = None) -> None:
         self.detail = detail
         self.applied = applied
         if reason is not None:

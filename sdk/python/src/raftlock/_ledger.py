@@ -10,7 +10,7 @@ import enum
 import os
 import threading
 from collections import deque
-from typing import Callable, Optional
+from collections.abc import Callable
 
 from raftlock._acks import Acks
 from raftlock._clock import Clock
@@ -54,7 +54,7 @@ class Ledger:
         self.where = where
         # How callers wait for an event, at most so many seconds; tests wait on
         # virtual time.
-        self.wait: Callable[[threading.Event, Optional[float]], bool] = threading.Event.wait
+        self.wait: Callable[[threading.Event, float | None], bool] = threading.Event.wait
 
         # mu guards everything below and every Lock's private part.
         self.mu = threading.Lock()
@@ -82,19 +82,19 @@ class Ledger:
         self.locks: dict[int, Lock] = {}  # asked for to releasing; by the acquire's sequence
         self.owed: dict[int, Debt] = {}  # must be given back; by the acquire's sequence
         self.named: set[int] = set()  # what this stream's Reconcile named
-        self.out: deque[tuple[pb.SessionRequest, Optional[Call]]] = deque()  # for this stream
+        self.out: deque[tuple[pb.SessionRequest, Call | None]] = deque()  # for this stream
 
         self.ttl = TTLs(ttl)
-        self.ttl_call: Optional[Call] = None
+        self.ttl_call: Call | None = None
         self.lost_log: list[Lock] = []
         self.closing = False
-        self.refusal: Optional[BaseException] = None  # it was opened, but cannot be used
-        self.err: Optional[BaseException] = None  # why it is over
+        self.refusal: BaseException | None = None  # it was opened, but cannot be used
+        self.err: BaseException | None = None  # why it is over
 
     # Requests, from their making to their answer.
 
     def _new_call(
-        self, build: Callable[[int], pb.SessionRequest], lock: Optional[Lock] = None, acquire: bool = False
+        self, build: Callable[[int], pb.SessionRequest], lock: Lock | None = None, acquire: bool = False
     ) -> Call:
         self.seq += 1
         call = Call(self.seq, build(self.seq), lock, acquire)
@@ -102,18 +102,18 @@ class Ledger:
         self._post(call.template, call)
         return call
 
-    def _post(self, msg: pb.SessionRequest, call: Optional[Call] = None) -> None:
+    def _post(self, msg: pb.SessionRequest, call: Call | None = None) -> None:
         """Queue msg if requests flow; otherwise the state is what will be sent."""
         if self.phase is Phase.READY and not self.closing:
             self.out.append((msg, call))
             self.wake.notify_all()
 
-    def _settle(self, call: Call, err: Optional[BaseException]) -> None:
+    def _settle(self, call: Call, err: BaseException | None) -> None:
         """End a call that was answered, which acknowledges it."""
         self.acks.add(call.seq)
         self._drop(call, err)
 
-    def _drop(self, call: Call, err: Optional[BaseException]) -> None:
+    def _drop(self, call: Call, err: BaseException | None) -> None:
         """End a call; nobody waits for its answer any more."""
         self.calls.pop(call.seq, None)
         call.err = err
@@ -163,7 +163,7 @@ class Ledger:
 
     # The ends of handles.
 
-    def _over(self, lock: Lock, err: Optional[BaseException]) -> None:
+    def _over(self, lock: Lock, err: BaseException | None) -> None:
         """End a handle; err is None if it was released."""
         if lock._state is State.OVER:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from raftlock._clock import SECOND
 from raftlock._errors import ForkedError, LostError, RaftLockError, SessionEndedError, again
@@ -48,8 +48,8 @@ class Lock:
         self._stream = 0  # the last stream that spoke of it
         self._frozen = False  # revoked: no lease moves it
         self._gone: int = pb.REASON_UNSPECIFIED
-        self._release: Optional[Call] = None
-        self._err: Optional[BaseException] = None  # why it is over
+        self._release: Call | None = None
+        self._err: BaseException | None = None  # why it is over
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ class Lock:
             return 0.0
         return self._core.left(self) / SECOND
 
-    def renew(self, *, ttl: Optional[float] = None, timeout: Optional[float] = GRACE) -> None:
+    def renew(self, *, ttl: float | None = None, timeout: float | None = GRACE) -> None:
         """Ask for another TTL, in seconds, and return when it is in force.
 
         The TTL is its session's, and counts for every lock that this client took
@@ -133,7 +133,7 @@ class Lock:
         set_ttl(self._core, self._core.wanted_ttl if ttl is None else round(ttl * SECOND), timeout)
         self._core.token(self)
 
-    def release(self, *, timeout: Optional[float] = GRACE) -> None:
+    def release(self, *, timeout: float | None = GRACE) -> None:
         """Give the lock up and return when that is applied.
 
         The handle is invalid from the call on. If the timeout (seconds; None: no
@@ -163,9 +163,9 @@ class Lock:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Release. Of a block that ended well it raises LostError if the lock was lost.
 
@@ -194,7 +194,7 @@ class Lock:
             raise ForkedError(f"lock {self._name!r} was taken by process {self._pid}")
 
 
-def set_ttl(core: Core, ttl: int, timeout: Optional[float]) -> None:
+def set_ttl(core: Core, ttl: int, timeout: float | None) -> None:
     """Change a session's TTL. One change is under way at a time; others wait."""
     while True:
         call, busy = core.start_ttl(ttl)

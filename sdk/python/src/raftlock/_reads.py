@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from raftlock._clock import SECOND
 from raftlock._errors import reason_name
@@ -26,14 +25,14 @@ class LockInfo:
 
     name: str
     held: bool
-    holder: Optional[Holder]
+    holder: Holder | None
     waiters: int
     revoked: bool  # marked for giving up, and still held
     metadata: dict[str, str]
     ttl: float  # seconds; of the holder's session
     # What is left of that session's lease if nothing renews it. None in stale
     # reads: nobody but the leader knows.
-    lease_left: Optional[float]
+    lease_left: float | None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from raftlock._proto import session_pb2 as pb
 
@@ -33,14 +33,14 @@ class Call:
     It is repeated on every stream until then.
     """
 
-    def __init__(self, seq: int, template: pb.SessionRequest, lock: Optional[Lock], acquire: bool) -> None:
+    def __init__(self, seq: int, template: pb.SessionRequest, lock: Lock | None, acquire: bool) -> None:
         self.seq = seq
         self.template = template  # never changed once made
         self.lock = lock  # of acquires and releases
         self.acquire = acquire
         self.sent = False  # it may have reached an agent
         self.done = threading.Event()  # it is over; err is set before
-        self.err: Optional[BaseException] = None
+        self.err: BaseException | None = None
 
 
 class Debt:

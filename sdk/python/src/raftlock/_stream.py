@@ -14,7 +14,7 @@ import os
 import threading
 import urllib.parse
 from collections.abc import Iterator
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -58,7 +58,7 @@ class Dialer(Protocol):
         """Make a stream. Raises what stands in the way."""
 
 
-def socket_path(given: Optional[str]) -> str:
+def socket_path(given: str | None) -> str:
     """The socket to use now: the one given, RAFTLOCK_SOCKET's, else the first usual one that is there."""
     path = given or os.environ.get("RAFTLOCK_SOCKET")
     if path:
@@ -72,7 +72,7 @@ def check_path(path: str) -> None:
         raise InvalidError(f"socket path {path!r} is longer than {SOCKET_PATH_MAX} bytes")
 
 
-_begun: Optional[int] = None  # the process that began to use gRPC
+_begun: int | None = None  # the process that began to use gRPC
 _alive: set[Any] = set()  # what must outlive a fork in the child
 _alive_mu = threading.Lock()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from raftlock._errors import (
     ClockError,
     LostError,
@@ -174,7 +172,7 @@ class Taker(Ledger):
         An answer that leaves the hold's fate open turns it into a debt, which is
         repeated until it is known.
         """
-        err: Optional[RaftLockError] = None
+        err: RaftLockError | None = None
         if a.reason in _GONE_BEFORE:
             # If it went as released, some repetition of ours did it.
             if lock._gone != pb.REASON_RELEASED:
@@ -187,7 +185,7 @@ class Taker(Ledger):
         self._over(lock, err)
 
     def _answered_ttl(self, call: Call, a: pb.Answer) -> None:
-        err: Optional[RaftLockError] = None
+        err: RaftLockError | None = None
         if a.reason == pb.REASON_OK:
             self.ttl.told(self.ttl.asked)
             self.ttl.told(reading(a.ttl_nanos))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Optional, Union
+from typing import Any
 
 from raftlock._errors import RaftLockError
 from raftlock._proto import session_pb2 as pb
@@ -30,11 +30,11 @@ RELEASE = "raftlock.release"  # from release to its return
 class Span:
     """A span of a request, recorded or not."""
 
-    def __init__(self, span: Any, trace: Optional[pb.Trace]) -> None:
+    def __init__(self, span: Any, trace: pb.Trace | None) -> None:
         self._span = span
         self.trace = trace  # what goes with the request; None: outside of any trace
 
-    def says(self, **attributes: Union[str, int, bool]) -> None:
+    def says(self, **attributes: str | int | bool) -> None:
         """Set attributes; an underscore at a name's end is left out."""
         if self._span is not None:
             for key, value in attributes.items():
@@ -58,7 +58,7 @@ def _carrier() -> dict[str, str]:
     return carrier
 
 
-def _current() -> Optional[pb.Trace]:
+def _current() -> pb.Trace | None:
     """The trace context of the current span; one that is not sampled counts too."""
     carrier = _carrier()
     if "traceparent" not in carrier:
