@@ -326,6 +326,7 @@ func (h *Host) answered(s *session, e *entry, r *command.Result, now time.Durati
 	if c := e.cmd.GetRelease(); c != nil {
 		if held := s.entries[c.Hold]; held != nil && held.token == c.Token {
 			h.measureEnd(held, HowReleased, OutcomeCancelled)
+			h.sayHold(s, held, e.spans, "released")
 			s.remove(c.Hold, tracing.OutcomeGone, api.Reason_REASON_RELEASED)
 		}
 	}

@@ -127,6 +127,7 @@ func (h *Host) report(s *session, e *entry, now time.Duration) {
 	}
 	e.reported = true
 	h.measureGranted(e)
+	h.sayHold(s, e, e.spans, "granted")
 	e.spans.over(tracing.OutcomeHeld, "", e.token)
 	e.spans = nil
 	st := &api.Standing{

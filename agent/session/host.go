@@ -87,8 +87,8 @@ type Host struct {
 	// processes counts those that this start of the agent has seen.
 	processes uint64
 
-	lines  chan slog.Record // what Tell writes
-	untold atomic.Int64     // lines that found no place
+	lines  chan line    // what Tell writes
+	untold atomic.Int64 // lines that found no place
 
 	gone    chan struct{}  // closed by Close
 	waiting sync.WaitGroup // exit watchers, and cancels of plain waits
@@ -145,7 +145,7 @@ func New(cfg Config) *Host {
 		identities: make(map[string]int),
 		calls:      make(map[*call]struct{}),
 		cancels:    make(map[waitKey]*cancelling),
-		lines:      make(chan slog.Record, linesMax),
+		lines:      make(chan line, linesMax),
 		gone:       make(chan struct{}),
 		reach:      api.Reason_REASON_NO_LEADER,
 	}

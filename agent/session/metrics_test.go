@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/link/linkpb"
@@ -244,12 +246,26 @@ func TestPlainHoldsAreBounded(t *testing.T) {
 	}
 }
 
+// inSpan writes which trace a line was said in.
+type inSpan struct{ slog.Handler }
+
+func (h inSpan) Handle(ctx context.Context, r slog.Record) error {
+	if s := trace.SpanContextFromContext(ctx); s.IsValid() {
+		r.Add("trace", s.TraceID().String())
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
 func TestSessionsAreTold(t *testing.T) {
 	var out bytes.Buffer
 	holdersSide(t, func(t *testing.T, s *side) {
-		s.h.cfg.Log = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		s.h.cfg.Log = slog.New(inSpan{slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})})
 		a := s.opened(10 * time.Second)
-		s.holds(a, 2, "x", 5)
+		a.say(&api.SessionRequest{
+			Trace:   &api.Trace{Traceparent: sampled},
+			Request: &api.SessionRequest_Acquire{Acquire: &api.Acquire{Seq: 2, Lock: "x"}},
+		})
+		s.applied(s.proposal(), held(2, "x", 5))
 		s.pass(10 * time.Second)
 		s.h.Tick()
 		s.notice(a, &linkpb.Notice{Notice: &linkpb.Notice_Ended{Ended: command.EndReason_END_REASON_EXPIRED}})
@@ -261,6 +277,7 @@ func TestSessionsAreTold(t *testing.T) {
 		}
 	})
 	for _, want := range []string{
+		"level=DEBUG msg=granted session=", " lock=x token=5 trace=0af7651916cd43dd8448eb211c80319c\n",
 		`level=DEBUG msg="session opened" session=`, " attachment=", `level=WARN msg="holds lost: V passed unrenewed"`, "holds=1",
 		`level=INFO msg="session ended"`, "reason=EXPIRED",
 	} {

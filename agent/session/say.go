@@ -13,21 +13,33 @@ import (
 // linesMax bounds the lines that wait to be written.
 const linesMax = 1024
 
+// line is one that waits to be written, and whose span it was said in.
+type line struct {
+	ctx context.Context
+	slog.Record
+}
+
 // say hands one line to Tell. It never blocks: it is called with the Host's
 // mutex held, and a log that is not taken must stop no beat. What finds no place
 // is counted.
 //
-// A session's coming and going is Debug: an operator acts on none of a thousand.
+// A session's coming and going is Debug, and so are its holds': an operator acts
+// on none of a thousand.
 // What an application did not mean is Info, and a lost hold is Warn, once for a
 // session's all.
 func (h *Host) say(level slog.Level, message string, args ...any) {
-	if !h.cfg.Log.Enabled(context.Background(), level) { // no request's: lines of sessions
+	h.sayIn(context.Background(), level, message, args...) // no request's: lines of sessions
+}
+
+// sayIn says it in the course of the span in ctx: the line names its trace.
+func (h *Host) sayIn(ctx context.Context, level slog.Level, message string, args ...any) {
+	if !h.cfg.Log.Enabled(ctx, level) {
 		return
 	}
 	r := slog.NewRecord(time.Now(), level, message, 0) // as slog itself stamps lines
 	r.Add(args...)
 	select {
-	case h.lines <- r:
+	case h.lines <- line{ctx, r}:
 	default:
 		h.untold.Add(1)
 	}
@@ -38,8 +50,8 @@ func (h *Host) say(level slog.Level, message string, args ...any) {
 func (h *Host) Tell(ctx context.Context) error {
 	for {
 		select {
-		case r := <-h.lines:
-			h.write(r)
+		case l := <-h.lines:
+			h.write(l)
 			continue
 		case <-ctx.Done():
 		}
@@ -50,12 +62,11 @@ func (h *Host) Tell(ctx context.Context) error {
 	}
 }
 
-func (h *Host) write(r slog.Record) {
-	ctx := context.Background() // a line is not cancelled
+func (h *Host) write(l line) {
 	if n := h.untold.Swap(0); n > 0 {
 		h.cfg.Log.Warn("lines about sessions were left untold", "lines", n)
 	}
-	_ = h.cfg.Log.Handler().Handle(ctx, r) // nobody could be told
+	_ = h.cfg.Log.Handler().Handle(l.ctx, l.Record) // nobody could be told
 }
 
 // name is a session as lines have it.
@@ -79,6 +90,14 @@ func (h *Host) sayDropped(s *session, why api.Reason) {
 
 func (h *Host) sayLost(s *session, holds int) {
 	h.say(slog.LevelWarn, "holds lost: V passed unrenewed", key.Session, s.name(), "holds", holds)
+}
+
+// sayHold tells of one hold in the course of the request that changed it.
+func (h *Host) sayHold(s *session, e *entry, x *spans, message string) {
+	ctx := x.context()
+	if h.cfg.Log.Enabled(ctx, slog.LevelDebug) { // else not even its words are made
+		h.sayIn(ctx, slog.LevelDebug, message, key.Session, s.name(), key.Lock, e.lock, key.Token, e.token)
+	}
 }
 
 func (h *Host) sayRevoked(s *session, e *entry) {

@@ -86,6 +86,14 @@ func (x *spans) sends(up *uplink) *linkpb.Trace {
 	return x.told
 }
 
+// context is what the request's lines in the log are said in.
+func (x *spans) context() context.Context {
+	if x == nil {
+		return context.Background() // nobody records it
+	}
+	return x.ctx
+}
+
 // answered ends forward: the leader's answer is here, or what it would say is
 // known by other ways.
 func (x *spans) answered(outcome, why string) {
