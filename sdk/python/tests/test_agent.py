@@ -205,9 +205,17 @@ def test_threads_keep_no_process_alive(agent, end):
         assert process.returncode == (3 if "exit" in end else 0)
 
 
+# A shell's background job begins with SIGINT ignored.
+WAITER = """
+import signal, sys, raftlock
+signal.signal(signal.SIGINT, signal.default_int_handler)
+raftlock.Client(sys.argv[1]).lock("int")
+"""
+
+
 def test_interrupt_leaves_nothing_behind(agent, client):
     with client.lock("int", timeout=30):
-        waiter = script("import sys, raftlock; raftlock.Client(sys.argv[1]).lock('int')", agent.socket)
+        waiter = script(WAITER, agent.socket)
         eventually(lambda: client.get("int").waiters == 1)
         waiter.send_signal(signal.SIGINT)
         _, err = waiter.communicate(timeout=60)
