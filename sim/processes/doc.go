@@ -33,6 +33,7 @@
 //	RAFTLOCK_QUIET     how long nothing may enter the log (1m)
 //	RAFTLOCK_KEEP      a directory for the agents' logs and state; it stays
 //	RAFTLOCK_TRACE     where TestTrace writes its trace, as OTLP JSON
+//	RAFTLOCK_PYTHON    a Python with the SDK in it (what make python-venv makes)
 //	RAFTLOCK_TAGS      build tags of the agents and the tool. With "mutants",
 //	                   RAFTLOCK_MUTANT takes a safety rule out of them (package
 //	                   internal/mutant) and leaves it in the applications

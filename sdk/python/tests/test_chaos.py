@@ -7,7 +7,7 @@ told; and nothing leaks.
 import random
 
 import pytest
-from fake import FakeClient, Phase, pb
+from fake import Cut, FakeClient, Phase, pb
 
 import raftlock
 from raftlock._requests import State
@@ -17,7 +17,7 @@ SEEDS = [*range(20), random.SystemRandom().getrandbits(48)]
 
 
 def harm(c, rng):
-    kind = rng.randrange(12)
+    kind = rng.randrange(13)
     agent, stream = c.agent, c.agent.stream
     if kind < 3 and stream is not None:
         stream.closed = True
@@ -35,11 +35,19 @@ def harm(c, rng):
         agent.refuse["acquire"] = pb.Answer(reason=pb.REASON_NO_QUORUM, unknown=True)
     elif kind == 8:
         agent.refuse["release"] = pb.Answer(reason=pb.REASON_NO_LEADER, unknown=True)
+    elif kind == 9:
+        agent.cuts = [Cut(agent.requests + 1 + rng.randrange(4), late=rng.random() < 0.5)]
+    elif kind == 10:
+        agent.cuts = [Cut(agent.replies + 1 + rng.randrange(4), response=True)]
 
 
-def judge(c, handles):
+def judge(c, handles, lost):
     for lock in handles:
-        if lock.valid():
+        if not lock.valid():
+            if lock._state is State.OVER:
+                lost.add(lock)
+        else:
+            assert lock not in lost, "it came back"
             assert c.agent.holder(lock.name) == lock._seq, "valid, and not the holder"
             assert c.world.now < c.agent.promised[lock._seq], "valid past what was told"
     assert c.agent.wrong == []
@@ -71,15 +79,16 @@ def test_chaos(seed):
     rng = random.Random(seed)
     c = FakeClient(ttl=2)
     c._session(c._ttl)
-    handles = []
+    handles, lost = [], set()
     for _ in range(300):
         c.world.jitter = rng.random()
         harm(c, rng)
         use(c, rng, handles)
         c.world.run(rng.random() * 0.2)
-        judge(c, handles)
+        judge(c, handles, lost)
     c.agent.away = c.agent.silent = False
     c.agent.refuse.clear()
+    c.agent.cuts = []
     for lock in handles:
         try:
             c.core.obtained(lock)
@@ -87,7 +96,7 @@ def test_chaos(seed):
         except raftlock.RaftLockError:
             pass
     c.world.run(10)
-    judge(c, handles)
+    judge(c, handles, lost)
     assert c.agent.leftovers() == []
     core = c.core
     assert core.phase is Phase.READY
