@@ -67,6 +67,10 @@ var files = sync.OnceValues(func() ([]string, error) {
 			if slices.Contains([]string{".git", ".bin", ".cache", "bin", "dist"}, rel) {
 				return fs.SkipDir
 			}
+			// What Python's tools leave in any folder.
+			if slices.Contains([]string{"__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache"}, entry.Name()) {
+				return fs.SkipDir
+			}
 			return nil
 		}
 		if ext := path.Ext(rel); entry.Type().IsRegular() && ext != ".test" && ext != ".out" {
