@@ -88,6 +88,10 @@ func boot(t *testing.T) *host {
 		// unshare kills systemd with itself, and systemd's end is everybody's.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-ended
+		h.until("its processes end", h.ended)
+		if out, err := exec.Command("testdata/boot.sh", tree, bin, "sweep").CombinedOutput(); err != nil {
+			t.Errorf("remove its control groups: %v: %s", err, out)
+		}
 		if t.Failed() {
 			t.Logf("systemd:\n%s", said.String())
 		}
@@ -109,6 +113,16 @@ func boot(t *testing.T) *host {
 		return err
 	})
 	return h
+}
+
+// ended is nil when systemd has: the first process of a PID namespace ends last.
+// Whoever inherited it may leave it a zombie.
+func (h *host) ended() error {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.pid))
+	if err != nil || bytes.Contains(text, []byte(") Z ")) {
+		return nil
+	}
+	return fmt.Errorf("%s", text)
 }
 
 func (h *host) until(what string, ask func() error) {
@@ -222,6 +236,10 @@ func TestAgentUnderSystemd(t *testing.T) {
 			return errors.New(got)
 		}
 		return nil
+	})
+	h.until("it serves", func() error {
+		_, err := h.run("raftlock", "status", "--want", "serving")
+		return err
 	})
 	t.Run("files", h.files)
 	t.Run("sandbox", h.sandbox)

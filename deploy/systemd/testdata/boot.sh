@@ -5,9 +5,10 @@
 #
 #   boot.sh TREE BIN   TREE: this repository; BIN: the built programs
 #
+#   boot.sh TREE BIN sweep    removes what is left of runs that were killed
+#
 # What systemd says goes to this script's output. Its end, or its caller's, ends
-# everything, and nothing is left of it but empty control groups, which the next
-# run removes.
+# everything, and nothing is left of it but empty control groups.
 set -euo pipefail
 tree=$1 bin=$2 step=${3:-outside}
 
@@ -15,12 +16,19 @@ case $step in
 outside)
 	exec unshare --mount --propagation private -- "$0" "$tree" "$bin" group
 	;;
+sweep)
+	exec unshare --mount --propagation private -- "$0" "$tree" "$bin" swept
+	;;
+swept)
+	mount -t cgroup2 cgroup2 /mnt
+	# Those of runs that go on are not empty, and stay.
+	find /mnt/raftlock-boot -depth -type d -exec rmdir {} + 2>/dev/null || true
+	exit 0
+	;;
 group)
 	# systemd makes control groups below its own: one of its own, to begin with.
-	# One place for all groups that are left of runs that ended.
 	mount -t cgroup2 cgroup2 /mnt
 	mkdir -p /mnt/raftlock-boot
-	find /mnt/raftlock-boot -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
 	group=$(mktemp -d /mnt/raftlock-boot/run.XXXXXX)
 	echo $$ >"$group/cgroup.procs"
 	umount /mnt
