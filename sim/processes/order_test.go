@@ -41,6 +41,18 @@ type answer struct {
 	Info     *raftlock.LockInfo `json:"info,omitempty"`
 	Watch    *watchLog          `json:"watch,omitempty"`
 	Turns    []turn             `json:"turns,omitempty"`
+	Spans    []toldSpan         `json:"spans,omitempty"`
+}
+
+// toldSpan is a span of an application that sends none itself. Ids are in
+// hexadecimal digits, times in nanoseconds since 1970.
+type toldSpan struct {
+	Name   string `json:"name"`
+	Trace  string `json:"trace"`
+	Span   string `json:"span"`
+	Parent string `json:"parent"`
+	Began  uint64 `json:"began"`
+	Ended  uint64 `json:"ended"`
 }
 
 // failure is an error as the SDK told it.

@@ -17,6 +17,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
+	resource "go.opentelemetry.io/proto/otlp/resource/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -56,6 +57,29 @@ func (r *receiver) Export(_ context.Context, q *collector.ExportTraceServiceRequ
 	defer r.mu.Unlock()
 	r.took = append(r.took, q.ResourceSpans...)
 	return &collector.ExportTraceServiceResponse{}, nil
+}
+
+// told takes the spans of an application that sends none itself.
+func (r *receiver) told(t testing.TB, service string, spans []toldSpan) {
+	t.Helper()
+	id := func(text string) []byte {
+		out, err := hex.DecodeString(text)
+		must(t, err)
+		return out
+	}
+	scope := &otlp.ScopeSpans{}
+	for _, s := range spans {
+		scope.Spans = append(scope.Spans, &otlp.Span{
+			Name: s.Name, TraceId: id(s.Trace), SpanId: id(s.Span), ParentSpanId: id(s.Parent),
+			StartTimeUnixNano: s.Began, EndTimeUnixNano: s.Ended,
+		})
+	}
+	name := &common.KeyValue{Key: "service.name", Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: service}}}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.took = append(r.took, &otlp.ResourceSpans{
+		Resource: &resource.Resource{Attributes: []*common.KeyValue{name}}, ScopeSpans: []*otlp.ScopeSpans{scope},
+	})
 }
 
 // environment makes a process send there, soon.

@@ -54,6 +54,37 @@ func TestTrace(t *testing.T) {
 	}
 }
 
+// The same of an application in Python, that waits for one in Go: the SDKs make
+// the same spans of it.
+func TestTraceOfPython(t *testing.T) {
+	r := newReceiver(t)
+	c, at := tracedCluster(t, r)
+	const lock = "trace-python"
+	holder := at.voters[0].applicationAs(spawn{env: r.environment("holder")}).open(10 * time.Second)
+	waiter := at.voters[1].python(10 * time.Second)
+	waiter.must(order{Do: "trace"})
+	holder.lock(lock)
+	granted := waiter.wait(lock, 1)
+	holder.must(order{Do: "unlock", Lock: lock})
+	c.good(granted, "the waiter's lock")
+	waiter.must(order{Do: "unlock", Lock: lock})
+	r.told(t, "waiter", waiter.must(order{Do: "spans"}).Spans)
+	want := "work(raftlock.acquire(serve(" + commitShape + " wait)) raftlock.release(serve(" + commitShape + ")))"
+	until(t, formTime, "every span is here", func() error {
+		if got := r.root("waiter", "work").shape(); got != want {
+			return fmt.Errorf("the waiter's trace is %s, want %s", got, want)
+		}
+		if r.root("holder", "work").find("forward") == nil {
+			return errors.New("nothing of the holder's trace")
+		}
+		return nil
+	})
+	first, second := r.root("holder", "work"), r.root("waiter", "work")
+	r.keep(t, first, second)
+	madeBy(t, second, "waiter", at.voters[1].name, at.leader.name)
+	leadsTo(t, second.find("wait"), first.find("forward"), at.voters[0].name)
+}
+
 // tracedCluster is three agents that send their spans to r.
 func tracedCluster(t *testing.T, r *receiver) (*cluster, roles) {
 	t.Helper()

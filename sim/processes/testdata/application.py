@@ -4,6 +4,7 @@ Orders and answers are those of order_test.go, one line of JSON each; the proces
 ends, without a word to the agent, when its input does.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -24,6 +25,8 @@ class Application:
     def __init__(self):
         self.client = None
         self.locks = {}
+        self.tracer = self.recorded = None  # do_trace makes them
+        self.working = {}  # spans of what is done under a lock
         self.out = threading.Lock()
 
     def obey(self, order):
@@ -48,13 +51,55 @@ class Application:
 
     def do_lock(self, order, answer):
         take = self.client.try_lock if order.get("try") else self.client.lock
-        held = take(order["lock"], timeout=(order.get("patience") or 30 * NANOS) / NANOS)
+        with self.within(order["lock"]):
+            held = take(order["lock"], timeout=(order.get("patience") or 30 * NANOS) / NANOS)
         answer["ended"] = clock()
         self.locks[order["lock"]] = held
         answer["token"], answer["deadline"] = held.token, round(held.deadline * NANOS)
 
     def do_unlock(self, order, answer):
-        self.locks[order["lock"]].release()
+        with self.within(order["lock"], last=True):
+            self.locks[order["lock"]].release()
+
+    def do_trace(self, order, answer):
+        """Record spans from now on, as any application with OpenTelemetry does."""
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+        self.recorded = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.recorded))
+        trace.set_tracer_provider(provider)
+        self.tracer = provider.get_tracer("application")
+
+    def do_spans(self, order, answer):
+        answer["spans"] = [
+            {
+                "name": span.name,
+                "trace": f"{span.context.trace_id:032x}",
+                "span": f"{span.context.span_id:016x}",
+                "parent": f"{span.parent.span_id:016x}" if span.parent else "",
+                "began": span.start_time,
+                "ended": span.end_time,
+            }
+            for span in self.recorded.get_finished_spans()
+        ]
+
+    @contextlib.contextmanager
+    def within(self, lock, last=False):
+        """Be in the span of what is done under a lock, from asking to releasing."""
+        if self.tracer is None:
+            yield
+            return
+        from opentelemetry import trace
+
+        span = self.working.get(lock)
+        if span is None:
+            span = self.working[lock] = self.tracer.start_span("work")
+        with trace.use_span(span, end_on_exit=last):
+            yield
 
     def do_check(self, order, answer):
         held = self.locks[order["lock"]]
