@@ -21,8 +21,13 @@ type Seen struct {
 }
 
 // Status tells what this agent knows of itself and of its cluster. It always
-// answers, within some two seconds.
+// answers, within some two seconds, but to who asks too often.
 func (s *API) Status(ctx context.Context, _ *api.StatusRequest) (*api.StatusResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	out := &api.StatusResponse{
 		Agent: s.a.cfg.Name, Version: s.cfg.Version,
 		ServerId: s.a.ServerID(), ClusterId: s.a.ClusterID(), Reach: s.a.Reach(),

@@ -282,6 +282,47 @@ func TestCrowdOfConnections(t *testing.T) {
 	}
 }
 
+// A user who asks too often is told when to come back; what gives something up
+// passes.
+func TestLimitsOfAUser(t *testing.T) {
+	c := newCluster(t, plan{agents: 1, expect: 1})
+	a := c.agents[0]
+	const burst = 300 // forming a cluster asks some
+	a.args = append(a.args, "--limit-rate", "1", "--limit-burst", fmt.Sprint(burst), "--limit-concurrent", "4")
+	a.start()
+	c.whole(2*formTime, 1)
+	held := a.post("acquire", `{"key":"limit","owner":"me","ttl":"5m"}`).is(t, 200, "")
+	for range 4 {
+		a.startCurl("/locks/acquire", "--data", `{"key":"limit","owner":"you","ttl":"5m","wait":"1m"}`)
+	}
+	until(t, formTime, "four wait, and a fifth request is one too many", func() error {
+		if got := a.curl("/locks/limit"); got.Status != 429 {
+			return fmt.Errorf("answered %d %s", got.Status, got.Raw)
+		}
+		return nil
+	})
+	a.post("renew", `{"key":"limit","owner":"me","ttl":"5m","version":`+fmt.Sprint(held.Lock.Version)+`}`).is(t, 200, "")
+	a.post("release", `{"key":"limit","owner":"me","version":`+fmt.Sprint(held.Lock.Version)+`}`).is(t, 200, "")
+	until(t, formTime, "one of the four holds it", func() error {
+		if got := a.post("release", `{"key":"limit","owner":"you","version":`+fmt.Sprint(held.Lock.Version+1)+`}`); got.Status != 200 {
+			return fmt.Errorf("answered %d %s", got.Status, got.Raw)
+		}
+		return nil
+	})
+	// One curl asks for many, faster than a second gives back.
+	many, err := exec.Command("curl", "--silent", "--unix-socket", a.socket, "--output", "/dev/null",
+		"--write-out", "%{http_code} %header{retry-after}\n", fmt.Sprintf("http://localhost/locks/other[1-%d]", 3*burst)).Output()
+	must(t, err)
+	if !strings.Contains(string(many), "404 \n") || !strings.Contains(string(many), "429 1\n") {
+		t.Fatalf("%d requests were answered:\n%.200s", 3*burst, many)
+	}
+	refused := a.post("acquire", `{"key":"limit","owner":"me","ttl":"5m"}`).is(t, 429, "RATE_LIMITED")
+	if refused.Error.Applied != "no" || !strings.Contains(refused.Error.Message, "come back in") {
+		t.Error(refused.Raw)
+	}
+	a.post("release", `{"key":"limit","owner":"me"}`).is(t, 409, "NOT_HELD")
+}
+
 // memory is a process's resident set, in KiB.
 func memory(t testing.TB, pid int) int {
 	t.Helper()
