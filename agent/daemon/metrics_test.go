@@ -46,12 +46,13 @@ func scrape(t *testing.T, socket string) numbers {
 	}
 	out := make(numbers)
 	for line := range strings.Lines(string(text)) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if !ok || strings.HasPrefix(line, "#") {
+		line = strings.TrimSpace(line)
+		space := strings.LastIndexByte(line, ' ') // labels may have some too
+		if space < 0 || line[0] == '#' {
 			continue
 		}
-		if v, err := strconv.ParseFloat(value, 64); err == nil {
-			out[name] = v
+		if v, err := strconv.ParseFloat(line[space+1:], 64); err == nil {
+			out[line[:space]] = v
 		}
 	}
 	return out
