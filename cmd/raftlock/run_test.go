@@ -341,7 +341,7 @@ func TestRunKillsBeforeV(t *testing.T) {
 		a, socket := startAgent(t)
 		p := ticking(t, socket, "deaf", "run", "--ttl", "1s")
 		p.line()
-		send(t, wardenOf(t, a), syscall.SIGSTOP) // it would do the same
+		halt(t, wardenOf(t, a)) // it would do the same
 		v = a.Silence()
 		last = p.lastTick(v + slack)
 		p.exits(76)
@@ -419,7 +419,7 @@ func TestRunnersDeathIsTheCommands(t *testing.T) {
 			p := ticking(t, socket, "tick", "run")
 			p.line()
 			warden := wardenOf(t, a)
-			send(t, warden, syscall.SIGSTOP)
+			halt(t, warden)
 			defer send(t, warden, syscall.SIGKILL)
 			p.signal(signal)
 			p.lastTick(fakeagent.Clock() + slack) // ends when the command is gone

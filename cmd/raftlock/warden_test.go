@@ -41,6 +41,20 @@ func send(t *testing.T, pid int, s syscall.Signal) {
 	}
 }
 
+// halt returns when all threads of a process are stopped: one that runs on for
+// a moment could still do what it is to be kept from.
+func halt(t *testing.T, pid int) {
+	t.Helper()
+	send(t, pid, syscall.SIGSTOP)
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		awaitState(t, fmt.Sprintf("%d/task/%s", pid, thread.Name()), "T")
+	}
+}
+
 // tree starts a command that is a shell with three children, one of them behind
 // a pipe. All ignore TERM and say what the clock reads.
 func tree(t *testing.T, socket string, args ...string) *program {
