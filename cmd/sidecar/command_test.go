@@ -61,7 +61,7 @@ func TestBadVariablesAreNamedAtOnce(t *testing.T) {
 // What is wrong is told at once, flags of this command and those of the daemon.
 func TestImpossibleCombinationsAreRefused(t *testing.T) {
 	var out bytes.Buffer
-	cmd := newCommand(func(string) (string, bool) { return "", false })
+	cmd := bare()
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
 	cmd.SetArgs([]string{"--bind", "10.0.0.1", "--expect", "2", "--log-level", "loud", "--log-format", "xml"})
@@ -96,7 +96,7 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"--expect", "1", "--data-dir", file}, 1, file},
 	} {
 		var out bytes.Buffer
-		cmd := newCommand(func(string) (string, bool) { return "", false })
+		cmd := bare()
 		cmd.SetOut(&out)
 		cmd.SetErr(&out)
 		cmd.SetArgs(c.args)
@@ -126,7 +126,7 @@ func TestVersion(t *testing.T) {
 	said := map[string]string{}
 	for _, arg := range []string{"version", "--version"} {
 		var out bytes.Buffer
-		cmd := newCommand(func(string) (string, bool) { return "", false })
+		cmd := bare()
 		cmd.SetOut(&out)
 		cmd.SetArgs([]string{arg})
 		if code := execute(context.Background(), cmd); code != 0 || out.Len() == 0 {
@@ -149,7 +149,7 @@ func TestDevSaysWhatToTypeOnceItServes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	read, write := io.Pipe()
-	cmd := newCommand(func(string) (string, bool) { return "", false })
+	cmd := bare()
 	cmd.SetOut(write)
 	var log bytes.Buffer // read when it has ended
 	cmd.SetErr(&log)
