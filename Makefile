@@ -105,10 +105,11 @@ PYTHON_GENERATE := $(BIN)/python-generate
 PYTHON_SOURCES := sdk/python/pyproject.toml $(shell find sdk/python/src -name '*.py' -o -name '*.pyi')
 
 export PYTHONPYCACHEPREFIX := $(BIN)/pycache
+export PIP_CACHE_DIR       := $(BIN)/pip
 
 PIP := bin/python -m pip --quiet --disable-pip-version-check --no-input install
 
-# venv,DIRECTORY: an empty environment, or what to install for it.
+# venv,DIRECTORY: an empty environment, or a word on what to install for it.
 define venv
 @$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	echo 'The Python SDK needs python3, 3.11 or later, with venv: apt-get install python3 python3-venv'; exit 1; }
