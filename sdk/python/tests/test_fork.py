@@ -101,7 +101,10 @@ print("held", flush=True)
 
 def run(text, agent):
     process = script(text, agent.socket)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0, err
     # gRPC itself may log that it noticed the fork.
     assert "Traceback" not in err, err

@@ -14,7 +14,7 @@ class Holder:
     """Who holds a lock."""
 
     session: str  # hex; empty for plain requests
-    owner: str  # "uid:1000" of a session; of plain requests the name their caller chose
+    owner: str  # "uid:1000@web-1" of a session; of plain requests the name their caller chose
     agent: str  # the agent it is attached to
     token: int
 
