@@ -69,7 +69,7 @@ func (s *API) Acquire(ctx context.Context, q *api.AcquireRequest) (*api.AcquireR
 // be taken back by its name.
 func (s *API) plainAsk(q *api.AcquireRequest, identity string) (*command.PlainAcquire, error) {
 	a := &command.PlainAcquire{
-		Lock: q.Lock, Owner: q.Owner, TtlNanos: uint64(plainTTL), Priority: q.Priority, Identity: identity,
+		Lock: q.Lock, Owner: q.Owner, TtlNanos: uint64(plainTTL), Priority: q.Priority, Identity: s.a.sessions.Whose(identity),
 	}
 	if q.TtlNanos != nil {
 		a.TtlNanos = *q.TtlNanos

@@ -19,6 +19,10 @@ func tooOften(later time.Duration) string {
 		later.Round(time.Millisecond))
 }
 
+// Whose is the name of an identity in the log: with the host's agent, because
+// the users of two hosts are two, and so are their bounds (I7).
+func (h *Host) Whose(identity string) string { return identity + "@" + h.cfg.Agent }
+
 // uncount takes a session out of its identity's count.
 func (h *Host) uncount(identity string) {
 	if h.identities[identity]--; h.identities[identity] <= 0 {

@@ -143,7 +143,7 @@ func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, 
 	}
 	s.attaching = &command.Command{Seq: q.Seq, Kind: &command.Command_Open{Open: &command.Open{
 		SecretHash: s.secretHash[:], Agent: h.agent(), TtlNanos: q.TtlNanos, Process: s.opener.command(),
-		LeaseOnExit: q.LeaseOnExit, Identity: s.opener.peer.Identity(),
+		LeaseOnExit: q.LeaseOnExit, Identity: h.Whose(s.opener.peer.Identity()),
 	}}}
 	h.sync(s)
 	return &seat{s: s, p: s.opener}, nil

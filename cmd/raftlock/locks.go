@@ -58,7 +58,7 @@ func newLs(g *global) *cobra.Command {
 with --all. Each condition that is given must be met. --json prints an array.`, listMax),
 		Example: `  raftlock ls backup/
   raftlock ls --contested
-  raftlock ls --pattern '*/db?' --owner uid:1000 --json`,
+  raftlock ls --pattern '*/db?' --owner uid:1000@web-1 --json`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: g.lockNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -81,7 +81,7 @@ with --all. Each condition that is given must be met. --json prints an array.`, 
 		},
 	})
 	cmd.Flags().BoolVar(&f.Contested, "contested", false, "only locks that somebody waits for")
-	cmd.Flags().StringVar(&f.Owner, "owner", "", "only locks held by this owner (uid:1000)")
+	cmd.Flags().StringVar(&f.Owner, "owner", "", "only locks held by this owner (uid:1000@web-1)")
 	cmd.Flags().StringVar(&f.Pattern, "pattern", "", "only names that match: * is any run of characters, ? is one")
 	cmd.Flags().BoolVar(&all, "all", false, "no matter how many")
 	staleFlag(cmd, &stale)

@@ -1025,7 +1025,7 @@ type Open struct {
 	Process    *Process               `protobuf:"bytes,4,opt,name=process,proto3" json:"process,omitempty"`
 	// The process's exit leaves the lease to run out instead of ending it.
 	LeaseOnExit bool `protobuf:"varint,5,opt,name=lease_on_exit,json=leaseOnExit,proto3" json:"lease_on_exit,omitempty"`
-	// Whose session it is, for the bound on sessions an identity: "uid:1000".
+	// Whose session it is, for the bound on sessions an identity: "uid:1000@web-1".
 	Identity      string `protobuf:"bytes,6,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

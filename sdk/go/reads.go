@@ -23,7 +23,7 @@ type LockInfo struct {
 	Held bool   `json:"held"`
 	// Token is the fencing token of the present grant; 0: not held.
 	Token uint64 `json:"token"`
-	// Owner is "uid:1000" of a session; of plain requests the name their caller
+	// Owner is "uid:1000@web-1" of a session; of plain requests the name their caller
 	// chose.
 	Owner string `json:"owner"`
 	// Agent is where the holder's session is attached.

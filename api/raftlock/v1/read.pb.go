@@ -304,7 +304,7 @@ type Holder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of sessions; empty for plain requests.
 	Session []byte `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	// "uid:1000" of a session; of plain requests the name their caller chose.
+	// "uid:1000@web-1" of a session; of plain requests the name their caller chose.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The agent it is attached to.
 	Agent         string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
