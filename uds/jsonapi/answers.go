@@ -3,7 +3,9 @@ package jsonapi
 import (
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
@@ -61,13 +63,18 @@ func (h *Handler) readLock(l *api.LockInfo) readLock {
 	}
 	if l.LeaseLeftNanos != nil {
 		left := time.Duration(l.GetLeaseLeftNanos())
-		out.LeaseLeft = left.Round(time.Millisecond).String()
+		out.LeaseLeft = spanText(uint64(left.Round(time.Millisecond)))
 		out.ExpiresAt = stamp(h.c.Now().Add(left))
 	}
 	return out
 }
 
-func spanText(nanos uint64) string { return time.Duration(nanos).String() }
+// spanText is a time in seconds, "30s" or "0.2s", as Protobuf writes one in JSON:
+// what reads "30s" reads it, and no language has to know of hours.
+func spanText(nanos uint64) string {
+	text := fmt.Sprintf("%d.%09d", nanos/1e9, nanos%1e9)
+	return strings.TrimRight(strings.TrimRight(text, "0"), ".") + "s"
+}
 
 func stamp(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
