@@ -86,7 +86,7 @@ var advice = map[api.Reason]string{
 	api.Reason_REASON_HELD:         "try again later, or wait your turn by giving a time to wait",
 	api.Reason_REASON_NOT_HELD:     "it was released, or its lease ran out: acquire it again",
 	api.Reason_REASON_NOT_OWNER:    "yours was released, or its lease ran out: acquire it again",
-	api.Reason_REASON_STALE_TOKEN:  "that hold is over: acquire it again, or leave the token out",
+	api.Reason_REASON_STALE_TOKEN:  "that hold is over: acquire it again",
 	api.Reason_REASON_LIMIT:        "release some first",
 	api.Reason_REASON_RATE_LIMITED: "ask less often, or raise the agent's --limit-rate",
 	api.Reason_REASON_REVOKED:      "finish what you do with it, and release that token",

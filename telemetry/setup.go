@@ -174,7 +174,8 @@ func (t *Telemetry) Handler() http.Handler {
 		return nil
 	}
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
+		// Mostly of scrapers that hung up.
+		ErrorLog: slog.NewLogLogger(t.log.Handler(), slog.LevelDebug),
 		// One half of the numbers is better than none, in an incident.
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true, // it has exemplars: the trace of a slow call
