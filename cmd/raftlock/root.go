@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -50,7 +48,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.PersistentFlags().StringVar(&g.socket, "socket", cmp.Or(os.Getenv("RAFTLOCK_SOCKET"), raftlock.DefaultSocket),
+	root.PersistentFlags().StringVar(&g.socket, "socket", raftlock.Socket(),
 		"the agent's socket; also RAFTLOCK_SOCKET")
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetHelpCommand(newHelp())

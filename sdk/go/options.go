@@ -17,8 +17,10 @@ const (
 	TTLMin = 200 * time.Millisecond
 	// DefaultTTL survives a leader's crash with ease (an election takes 2 to 3 s).
 	DefaultTTL = 10 * time.Second
-	// DefaultSocket is where an agent listens if RAFTLOCK_SOCKET names no other.
+	// DefaultSocket is where a host's agent listens.
 	DefaultSocket = "/run/raftlock.sock"
+	// podSocket is where it does in a pod, which shares a folder, not a socket.
+	podSocket = "/run/raftlock/raftlock.sock"
 
 	// socketPathMax is what the kernel's sockaddr_un holds.
 	socketPathMax = 107
@@ -42,8 +44,27 @@ type config struct {
 // counts for that session only.
 type Option func(*config)
 
-// WithSocket names the agent's socket. Default: the variable RAFTLOCK_SOCKET,
-// else DefaultSocket.
+// Socket is where the agent is looked for: the variable RAFTLOCK_SOCKET, else
+// DefaultSocket, or if only that is there the place it has in a pod,
+// /run/raftlock/raftlock.sock.
+func Socket() string {
+	if named := os.Getenv("RAFTLOCK_SOCKET"); named != "" {
+		return named
+	}
+	return firstThere(DefaultSocket, podSocket)
+}
+
+// firstThere is the first of the places where something is, or just the first.
+func firstThere(places ...string) string {
+	for _, place := range places {
+		if _, err := os.Stat(place); err == nil {
+			return place
+		}
+	}
+	return places[0]
+}
+
+// WithSocket names the agent's socket. Default: Socket().
 func WithSocket(path string) Option { return func(c *config) { c.socket = path } }
 
 // WithDialer replaces the socket altogether. The context given to dial lives
@@ -81,12 +102,8 @@ func WithRand(r io.Reader) Option { return func(c *config) { c.rand = r } }
 func WithLogger(log *slog.Logger) Option { return func(c *config) { c.log = log } }
 
 func defaults() config {
-	socket := os.Getenv("RAFTLOCK_SOCKET")
-	if socket == "" {
-		socket = DefaultSocket
-	}
 	return config{
-		socket: socket,
+		socket: Socket(),
 		ttl:    DefaultTTL,
 		rand:   rand.Reader,
 		log:    slog.New(slog.DiscardHandler),

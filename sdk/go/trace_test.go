@@ -162,7 +162,7 @@ func TestTraceTellsWhyNot(t *testing.T) {
 			span := r.Ended()[i]
 			said := map[string]string{}
 			for _, a := range span.Attributes() {
-				said[string(a.Key)] = a.Value.Emit()
+				said[string(a.Key)] = a.Value.String()
 			}
 			got := said["raftlock.outcome"]
 			if i == 0 {
