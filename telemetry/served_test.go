@@ -65,7 +65,7 @@ func TestRequestsOverHTTPAreTraced(t *testing.T) {
 			for _, s := range r.Ended() {
 				for _, a := range s.Attributes() {
 					if a.Key == httpStatus {
-						got = s.Name() + " " + a.Value.Emit()
+						got = s.Name() + " " + a.Value.String()
 					}
 				}
 			}

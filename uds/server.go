@@ -107,7 +107,6 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.MaxConcurrentStreams(s.config.Streams),
 		grpc.MaxHeaderListSize(headerBytesMax),
 		grpc.ReadBufferSize(readBufferBytes),
-		grpc.SharedWriteBuffer(true),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.KeepaliveParams(serverPings),
