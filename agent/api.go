@@ -108,8 +108,8 @@ func (s *API) Get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, err
 }
 
 func (s *API) get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, error) {
-	if n := len(q.Lock); n == 0 || n > command.NameBytesMax {
-		return nil, refused(api.Reason_REASON_INVALID, "a lock's name has 1 to 512 bytes")
+	if complaint := command.ValidName(q.Lock); complaint != "" {
+		return nil, refused(api.Reason_REASON_INVALID, complaint)
 	}
 	r, err := s.query(ctx, &linkpb.Query{Stale: q.Stale, Query: &linkpb.Query_Get{Get: &linkpb.GetLock{Lock: q.Lock}}})
 	if err != nil {

@@ -196,6 +196,9 @@ func validReconcile(r *Reconcile) string {
 	return ""
 }
 
+// ValidName says what is wrong with the name of a lock; empty: nothing.
+func ValidName(lock string) string { return text("lock", lock) }
+
 func text(field, s string) string {
 	if s == "" {
 		return field + ": must be given"
