@@ -56,7 +56,9 @@ func TestRunExitStatus(t *testing.T) {
 			p.exits(c.want)
 			p.says(c.says)
 			events := a.Events()
-			if c.started && !slices.Equal(tail(events), []string{"release a 1", "end"}) {
+			// A join comes by a connection of its own, and may come late.
+			calls := slices.DeleteFunc(slices.Clone(events), func(e string) bool { return e == "join" })
+			if c.started && !slices.Equal(tail(calls), []string{"release a 1", "end"}) {
 				t.Errorf("not given back: %q", events)
 			}
 		})
