@@ -45,8 +45,9 @@ func instructions(t *testing.T) (all []string) {
 }
 
 // build does what the Dockerfile says, in the way that needs no Docker: the
-// first stage's commands run here, with /out elsewhere, and the second stage's
-// copies go to the image's root. It takes root, for the owners of files.
+// first stage copies to a folder and runs its commands there, with /out beside
+// it, and the second stage's copies go to the image's root. It takes root, for
+// the owners of files.
 func build(t *testing.T) *image {
 	t.Helper()
 	i := &image{root: filepath.Join(t.TempDir(), "root")}
@@ -60,10 +61,12 @@ func build(t *testing.T) *image {
 		switch {
 		case word == "FROM":
 			final = rest == "scratch"
-		case !final && (word == "WORKDIR" || word == "COPY"):
-			// The tree is here.
+		case !final && word == "WORKDIR":
+			// It is source.
+		case !final && word == "COPY":
+			err = once(line, func() error { return copyIn(strings.Fields(rest)) })
 		case !final && word == "RUN":
-			err = runHere(strings.ReplaceAll(rest, "/out/", out+"/"))
+			err = once(line, func() error { return runIn(strings.ReplaceAll(rest, "/out/", out+"/")) })
 		case !final:
 			err = fmt.Errorf("not understood in the first stage")
 		default:
@@ -76,20 +79,37 @@ func build(t *testing.T) *image {
 	return i
 }
 
-// out is the first stage's /out: a folder of TestMain's, since nothing of it
-// differs from one test to the next.
-var out string
+// source and out are the first stage's working directory and /out: folders of
+// TestMain's, since nothing of it differs from one test to the next.
+var source, out string
 
-var ran = map[string]bool{}
+var done = map[string]bool{}
 
-// runHere runs a command of the first stage, once.
-func runHere(command string) error {
-	if ran[command] {
+func once(line string, do func() error) error {
+	if done[line] {
 		return nil
 	}
-	ran[command] = true
+	done[line] = true
+	return do()
+}
+
+// runIn runs a command of the first stage.
+func runIn(command string) error {
 	cmd := exec.Command("sh", "-c", command)
-	cmd.Dir = "../.."
+	cmd.Dir = source
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// copyIn is COPY of the first stage: everything that is not ignored.
+func copyIn(words []string) error {
+	if len(words) != 2 || words[0] != "." || words[1] != "." {
+		return fmt.Errorf("not understood in the first stage")
+	}
+	cmd := exec.Command("sh", "-c",
+		`cd ../.. && tar -c --anchored --exclude-from=deploy/docker/Dockerfile.dockerignore -- * .[!.]* | tar -x -C "$0"`, source)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}

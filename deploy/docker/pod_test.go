@@ -28,12 +28,19 @@ func TestMain(m *testing.M) {
 }
 
 func withOut(run func() int) int {
-	var err error
-	if out, err = os.MkdirTemp("", "raftlock-out"); err != nil {
+	dir, err := os.MkdirTemp("", "raftlock-image")
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = os.RemoveAll(out) }()
+	defer func() { _ = os.RemoveAll(dir) }()
+	source, out = filepath.Join(dir, "source"), filepath.Join(dir, "out")
+	for _, dir := range []string{source, out} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	return run()
 }
 
