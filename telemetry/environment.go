@@ -45,11 +45,7 @@ func exports(exporter string, endpoints ...string) bool {
 // identity is what this process says of itself unless the environment says
 // otherwise.
 func identity(cfg Config) []attribute.KeyValue {
-	service := cfg.Service
-	if service == "" {
-		service = "raftlock"
-	}
-	out := []attribute.KeyValue{semconv.ServiceName(service)}
+	out := []attribute.KeyValue{semconv.ServiceName("raftlock")}
 	if cfg.Instance != "" {
 		out = append(out, semconv.ServiceInstanceID(cfg.Instance))
 	}

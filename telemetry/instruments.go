@@ -8,7 +8,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
 )
 
 // Instruments are the metrics of one agent. All methods are safe on nil, from
@@ -50,12 +49,6 @@ func NewInstruments(m metric.Meter) (*Instruments, error) {
 		return nil, err
 	}
 	return i, nil
-}
-
-// Noop are instruments that measure nothing.
-func Noop() *Instruments {
-	i, _ := NewInstruments(noop.NewMeterProvider().Meter("")) // it has no errors
-	return i
 }
 
 // none is the context of measurements that belong to no call.

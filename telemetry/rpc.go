@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -15,16 +16,16 @@ import (
 // caller's, and no label.
 const otherRoute = "other"
 
-// UnaryServer counts and times the unary calls of a gRPC server.
-func (i *Instruments) UnaryServer(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+// unaryServer counts and times the unary calls of a gRPC server.
+func (i *Instruments) unaryServer(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	begin := time.Now()
 	out, err := next(ctx, req)
 	i.calledGRPC(ctx, info.FullMethod, err, time.Since(begin))
 	return out, err
 }
 
-// StreamServer counts and times the streams of a gRPC server, when they end.
-func (i *Instruments) StreamServer(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+// streamServer counts and times the streams of a gRPC server, when they end.
+func (i *Instruments) streamServer(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	begin := time.Now()
 	err := next(srv, stream)
 	i.calledGRPC(stream.Context(), info.FullMethod, err, time.Since(begin))
@@ -35,11 +36,6 @@ func (i *Instruments) calledGRPC(ctx context.Context, method string, err error, 
 	i.Called(ctx, strings.TrimPrefix(method, "/"), status.Code(err).String(), took)
 }
 
-// GRPC are the options that make a gRPC server count and time its calls.
-func (i *Instruments) GRPC() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(i.UnaryServer), grpc.ChainStreamInterceptor(i.StreamServer)}
-}
-
 // HTTP counts and times the requests that mux serves, each under the pattern
 // that fitted it. Between it and mux nothing may copy the request: the pattern
 // is noted in it.
@@ -48,13 +44,12 @@ func (i *Instruments) HTTP(mux http.Handler) http.Handler {
 		begin := time.Now()
 		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		mux.ServeHTTP(seen, r)
-		route := r.Pattern
-		if route == "" {
-			route = otherRoute
-		}
-		i.Called(r.Context(), route, strconv.Itoa(seen.status), time.Since(begin))
+		i.Called(r.Context(), routeOf(r), strconv.Itoa(seen.status), time.Since(begin))
 	})
 }
+
+// routeOf is the pattern that fitted a request, once it was served.
+func routeOf(r *http.Request) string { return cmp.Or(r.Pattern, otherRoute) }
 
 // statusWriter remembers the status that was answered.
 type statusWriter struct {

@@ -29,14 +29,15 @@ const (
 // unary ones into the traces of who calls. Streams are left out, and so are
 // health checks: what lives for days, or says nothing, is no useful span.
 func (t *Telemetry) GRPC() []grpc.ServerOption {
-	options := t.Instruments().GRPC()
+	i := t.Instruments()
+	options := []grpc.ServerOption{grpc.ChainUnaryInterceptor(i.unaryServer), grpc.ChainStreamInterceptor(i.streamServer)}
 	if t == nil || t.traces == nil {
 		return append(options, grpc.ChainUnaryInterceptor(handOn))
 	}
 	return append(options, grpc.StatsHandler(otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(t.traces),
 		otelgrpc.WithMeterProvider(metricnoop.NewMeterProvider()), // Instruments count
-		otelgrpc.WithPropagators(Propagator()),
+		otelgrpc.WithPropagators(propagator()),
 		otelgrpc.WithFilter(func(c *stats.RPCTagInfo) bool { return tracedMethod(c.FullMethodName) }),
 	)))
 }
@@ -66,7 +67,7 @@ func (t *Telemetry) Traced(next http.Handler, these func(path string) bool) http
 			next.ServeHTTP(w, r)
 			return
 		}
-		ctx := Propagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx := propagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 		ctx, span := tracer.Start(ctx, "HTTP", trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
 		if !tracing.Wanted(span) {
@@ -84,10 +85,7 @@ func (t *Telemetry) Traced(next http.Handler, these func(path string) bool) http
 
 // served says of a span what is known when the request was answered.
 func served(span trace.Span, r *http.Request, status int) {
-	route := otherRoute
-	if r.Pattern != "" {
-		route = r.Pattern
-	}
+	route := routeOf(r)
 	span.SetName(route)
 	span.SetAttributes(httpMethod.String(r.Method), httpRoute.String(route), httpStatus.Int(status))
 	if status >= http.StatusBadRequest {

@@ -31,11 +31,8 @@ const shutdownBound = 5 * time.Second
 
 // Config is what Setup is told. Log is required.
 type Config struct {
-	// Service is the resource's service.name, unless OTEL_SERVICE_NAME or
-	// OTEL_RESOURCE_ATTRIBUTES give another. Default raftlock.
-	Service string
-	// Instance is its service.instance.id: the agent's name. Version is its
-	// service.version. Both are left out where empty.
+	// Instance is the resource's service.instance.id: the agent's name. Version is
+	// its service.version. Both are left out where empty.
 	Instance, Version string
 	// Log is told what goes wrong with sending. Danger: not one that sends its
 	// lines over what Setup makes.
@@ -162,13 +159,13 @@ func (t *Telemetry) TracerProvider() trace.TracerProvider {
 	return t.traces
 }
 
-// Propagator carries a trace between processes: W3C traceparent and tracestate.
+// propagator carries a trace between processes: W3C traceparent and tracestate.
 // It works without traces being sent too, so that an agent that sends none does
 // not cut those of others in two.
-func Propagator() propagation.TextMapPropagator { return propagation.TraceContext{} }
+func propagator() propagation.TextMapPropagator { return propagation.TraceContext{} }
 
 // Handler serves /metrics: everything in the table that this agent has, the Go
-// runtime, the process, and what was registered beside. Nil on nil.
+// runtime, the process, and with Libraries theirs. Nil on nil.
 func (t *Telemetry) Handler() http.Handler {
 	if t == nil {
 		return nil
@@ -183,9 +180,6 @@ func (t *Telemetry) Handler() http.Handler {
 		MaxRequestsInFlight: 4,
 	})
 }
-
-// Registry takes collectors of others, to be served by Handler.
-func (t *Telemetry) Registry() prometheus.Registerer { return t.registry }
 
 // Shutdown sends what is queued and ends the goroutines of Setup, within its
 // bound and ctx's: what a collector has not taken by then is lost. It is safe to

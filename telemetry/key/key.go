@@ -16,8 +16,6 @@ const (
 	// under which it is attached now.
 	Session    = "session"
 	Attachment = "attachment"
-	// Seq is the sequence that names a hold or a wait within its session.
-	Seq = "seq"
 	// Token is the fencing token.
 	Token = "token"
 	// Owner is the caller's own name for itself, of a plain request.
@@ -53,20 +51,14 @@ const SpanPrefix = "raftlock."
 
 // Keys of span attributes.
 const (
-	SpanLock       = SpanPrefix + Lock
-	SpanSession    = SpanPrefix + Session
-	SpanAttachment = SpanPrefix + Attachment
-	SpanSeq        = SpanPrefix + Seq
-	SpanToken      = SpanPrefix + Token
-	SpanOwner      = SpanPrefix + Owner
-	SpanAgent      = SpanPrefix + Agent
-	SpanNode       = SpanPrefix + Node
-	SpanCluster    = SpanPrefix + Cluster
-	SpanRole       = SpanPrefix + Role
-	SpanTerm       = SpanPrefix + Term
-	SpanIndex      = SpanPrefix + Index
-	SpanLeader     = SpanPrefix + Leader
-	SpanReason     = SpanPrefix + Reason
+	SpanLock    = SpanPrefix + Lock
+	SpanSession = SpanPrefix + Session
+	SpanToken   = SpanPrefix + Token
+	SpanOwner   = SpanPrefix + Owner
+	SpanTerm    = SpanPrefix + Term
+	SpanIndex   = SpanPrefix + Index
+	SpanLeader  = SpanPrefix + Leader
+	SpanReason  = SpanPrefix + Reason
 	// SpanOutcome is how an acquire ended, SpanPosition the place in the queue,
 	// SpanHolder the session that was in the way, SpanCommands how many commands
 	// shared an entry.
