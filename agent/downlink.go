@@ -245,7 +245,7 @@ func (k *downlink) answer(id uint64, c *command.Command, r *command.Result, err 
 			f.Confirmed = d.table.Confirm(fsm.ID(c.Session), c.Attachment, k.hello.Incarnation)
 		}
 	}
-	if p := c.GetPlainAcquire(); p != nil && len(r.Standings) == 1 && r.Standings[0].State == command.Standing_STATE_WAITING {
+	if p := c.GetPlainAcquire(); p != nil && waits(r) {
 		k.watchPlain(p)
 	}
 	k.Send(proposedFrame(f))

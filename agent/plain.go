@@ -52,14 +52,15 @@ func (s *API) Acquire(ctx context.Context, q *api.AcquireRequest) (*api.AcquireR
 	wait := time.Duration(min(q.GetWaitNanos(), uint64(plainWaitMax)))
 	ctx, cancel := boundedBy(ctx, wait+readTimeout)
 	defer cancel()
-	var l *api.PlainLock
-	if wait == 0 {
-		l, err = s.take(ctx, ask)
-	} else if l, err = s.takeWithin(ctx, ask, wait); err != nil {
-		err = s.waitOver(ctx, q, err)
+	within := ctx
+	if wait > 0 {
+		var over context.CancelFunc
+		within, over = context.WithTimeout(ctx, wait)
+		defer over()
 	}
+	l, err := s.take(within, ask)
 	if err != nil {
-		return nil, err
+		return nil, s.waitOver(ctx, q, err)
 	}
 	return &api.AcquireResponse{Lock: l}, nil
 }
@@ -96,27 +97,9 @@ func (s *API) plainAsk(q *api.AcquireRequest, identity string) (*command.PlainAc
 }
 
 // take asks for a lock until it is told yes, with enough of the lease left to
-// use, or no. Asking the holder again renews, and changes nothing else.
+// use, or no. Asking the holder again renews, and changes nothing else. An error
+// that is a *session.WaitOver is not a refusal yet.
 func (s *API) take(ctx context.Context, a *command.PlainAcquire) (*api.PlainLock, error) {
-	for {
-		r, err := s.a.sessions.PlainAcquire(ctx, a)
-		if err != nil {
-			return nil, s.refusal(err, changes)
-		}
-		if no := answered(a.Lock, r.Result); no != nil {
-			return nil, no
-		}
-		if l := s.plainLock(a.Lock, a.Owner, r); s.ahead(l) {
-			return l, nil
-		}
-	}
-}
-
-// takeWithin is take, waiting its turn for so long. An error that is a
-// *session.WaitOver is not a refusal yet.
-func (s *API) takeWithin(ctx context.Context, a *command.PlainAcquire, wait time.Duration) (*api.PlainLock, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
 	for {
 		r, err := s.a.sessions.PlainAcquire(ctx, a)
 		var over *session.WaitOver
