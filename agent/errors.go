@@ -83,14 +83,13 @@ var reasonCodes = map[api.Reason]codes.Code{
 
 // advice is what to do about an answer that says no, where its text does not.
 var advice = map[api.Reason]string{
-	api.Reason_REASON_HELD:         "try again later, or wait your turn by giving a time to wait",
-	api.Reason_REASON_NOT_HELD:     "it was released, or its lease ran out: acquire it again",
-	api.Reason_REASON_NOT_OWNER:    "yours was released, or its lease ran out: acquire it again",
-	api.Reason_REASON_STALE_TOKEN:  "that hold is over: acquire it again",
-	api.Reason_REASON_LIMIT:        "release some first",
-	api.Reason_REASON_RATE_LIMITED: "ask less often, or raise the agent's --limit-rate",
-	api.Reason_REASON_REVOKED:      "finish what you do with it, and release that token",
-	api.Reason_REASON_EXISTS:       "choose another owner",
+	api.Reason_REASON_HELD:        "try again later, or wait your turn by giving a time to wait",
+	api.Reason_REASON_NOT_HELD:    "it was released, or its lease ran out: acquire it again",
+	api.Reason_REASON_NOT_OWNER:   "yours was released, or its lease ran out: acquire it again",
+	api.Reason_REASON_STALE_TOKEN: "that hold is over: acquire it again",
+	api.Reason_REASON_LIMIT:       "release some first",
+	api.Reason_REASON_REVOKED:     "finish what you do with it, and release that token",
+	api.Reason_REASON_EXISTS:      "choose another owner",
 }
 
 // effect says whether a request changes anything if it is applied.
@@ -163,8 +162,7 @@ func refusedFor(why api.Reason, detail string, holder *api.Holder) error {
 
 // limited is the refusal of who asks for too much, until so much later.
 func limited(what string, later time.Duration) error {
-	text := fmt.Sprintf("%s; come back in %v; %s", what, later.Round(time.Millisecond), advice[api.Reason_REASON_RATE_LIMITED])
-	return withDetails(codes.ResourceExhausted, text, infoFor(api.Reason_REASON_RATE_LIMITED, false),
+	return withDetails(codes.ResourceExhausted, session.TooMuch(what, later), infoFor(api.Reason_REASON_RATE_LIMITED, false),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(later)})
 }
 

@@ -39,7 +39,7 @@ func (s *API) enter(ctx context.Context) (leave func(), err error) {
 	}
 	leave, later, ok := s.cfg.Limiter.Enter(identity)
 	if !ok {
-		return nil, limited("too many requests of "+identity+" at once", later)
+		return nil, limited("requests of "+identity, later)
 	}
 	return leave, nil
 }
@@ -49,7 +49,7 @@ func (s *API) admitRenewal(identity string) error {
 		return nil
 	}
 	if later, ok := s.cfg.Limiter.Renew(identity); !ok {
-		return limited("too many renewals of "+identity, later)
+		return limited("renewals of "+identity, later)
 	}
 	return nil
 }

@@ -14,9 +14,11 @@ func (h *Host) mayAsk(identity string) (later time.Duration, ok bool) {
 	return h.cfg.Admit(identity)
 }
 
-func tooOften(later time.Duration) string {
-	return fmt.Sprintf("too many requests of this user at once; come back in %v; ask less often, or raise the agent's --limit-rate",
-		later.Round(time.Millisecond))
+// TooMuch is what is said to who asks for too much: of what, and when to come
+// back.
+func TooMuch(what string, later time.Duration) string {
+	return fmt.Sprintf("too many %s at once; come back in %v; ask less often, or raise the agent's bounds (--limit-rate, --limit-burst, --limit-concurrent)",
+		what, later.Round(time.Millisecond))
 }
 
 // Whose is the name of an identity in the log: with the host's agent, because

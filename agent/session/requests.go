@@ -61,7 +61,7 @@ func (h *Host) acquire(s *session, q *api.Acquire, t *api.Trace) {
 	if s.entries[q.Seq] == nil { // else it is a repetition
 		if later, ok := h.mayAsk(s.opener.peer.Identity()); !ok {
 			s.use(q.Seq)
-			s.answer(&api.Answer{Seq: q.Seq, Reason: api.Reason_REASON_RATE_LIMITED, Detail: tooOften(later)})
+			s.answer(&api.Answer{Seq: q.Seq, Reason: api.Reason_REASON_RATE_LIMITED, Detail: TooMuch("requests of this user", later)})
 			h.cfg.Metrics.Acquired(OutcomeRefused)
 			return
 		}

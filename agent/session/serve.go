@@ -127,7 +127,7 @@ func (h *Host) attach(r *api.SessionRequest, str *stream, peer Peer) (*seat, err
 func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, now time.Duration) (*seat, error) {
 	if len(q.Session) == len(ID{}) && h.sessions[ID(q.Session)] == nil {
 		if later, ok := h.mayAsk(peer.Identity()); !ok {
-			return nil, str.refuse(q.Seq, api.Reason_REASON_RATE_LIMITED, tooOften(later))
+			return nil, str.refuse(q.Seq, api.Reason_REASON_RATE_LIMITED, TooMuch("requests of this user", later))
 		}
 	}
 	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
