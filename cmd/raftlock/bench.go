@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,11 +73,10 @@ func benchable(cfg bench.Config) error {
 }
 
 func (g *global) bench(cmd *cobra.Command, cfg bench.Config, ttl time.Duration) error {
-	// The first signal ends the measuring; a second one kills, since it is no
-	// longer caught, and then the agent sees the process end.
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
+	// The first signal ends the measuring; a second one kills, and then the agent
+	// sees the process end.
+	ctx, done := interruptible(cmd.Context())
+	defer done()
 	if err := g.reach(ctx); err != nil {
 		return err
 	}
