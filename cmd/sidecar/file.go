@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -174,20 +173,18 @@ type kind struct {
 }
 
 func kindOf(flagType string) kind {
-	switch word := strings.TrimRight(flagType, "0123456789"); word {
+	switch flagType {
 	case "bool":
 		return kind{"true or false", []string{"!!bool"}}
-	case "int", "uint", "count":
+	case "int":
 		return kind{"a whole number", []string{"!!int"}}
-	case "float":
-		return kind{"a number", []string{"!!int", "!!float"}}
 	case "duration":
 		return kind{"a time with its unit, such as 5s", []string{"!!str"}}
 	case "string":
 		// Numbers too: a group's, say. "true" is rather a mistake.
 		return kind{"text (between quotes, if need be)", []string{"!!str", "!!int", "!!float", "!!timestamp"}}
 	default:
-		return kind{"one word of type " + word, []string{"!!str", "!!int", "!!float", "!!timestamp", "!!bool"}}
+		return kind{"one word of type " + flagType, []string{"!!str", "!!int", "!!float", "!!timestamp", "!!bool"}}
 	}
 }
 
