@@ -29,7 +29,7 @@ type lock struct {
 	Version uint64 `json:"version"`
 }
 
-func (h *Handler) answerLock(w http.ResponseWriter, l *api.PlainLock, err error) {
+func answerLock(w http.ResponseWriter, l *api.PlainLock, err error) {
 	if err != nil {
 		refuse(w, err)
 		return

@@ -6,16 +6,22 @@ import (
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 )
 
+// healthBody answers /healthz and /readyz.
+type healthBody struct {
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
 func (h *Handler) alive(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, map[string]string{"status": "alive"})
+	answer(w, http.StatusOK, healthBody{Status: "alive"})
 }
 
 func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
 	if reach := h.c.Reach(); reach != api.Reason_REASON_OK {
-		answer(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": reasonName(reach)})
+		answer(w, http.StatusServiceUnavailable, healthBody{Status: "not ready", Reason: reasonName(reach)})
 		return
 	}
-	answer(w, http.StatusOK, map[string]string{"status": "ready"})
+	answer(w, http.StatusOK, healthBody{Status: "ready"})
 }
 
 func (h *Handler) info(w http.ResponseWriter, r *http.Request) {

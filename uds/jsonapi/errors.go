@@ -91,7 +91,7 @@ var unknownPath = local(codes.NotFound, api.Reason_REASON_NOT_FOUND,
 
 func local(code codes.Code, why api.Reason, message string) error {
 	st, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{
-		Reason: why.String()[len("REASON_"):], Domain: domain, Metadata: map[string]string{"applied": "no"},
+		Reason: reasonName(why), Domain: domain, Metadata: map[string]string{"applied": "no"},
 	})
 	if err != nil {
 		return status.Error(code, message) // a detail that cannot be packed is left out

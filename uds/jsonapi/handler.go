@@ -147,7 +147,7 @@ func (h *Handler) acquire(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Duration(ask.GetWaitNanos()) + answerTimeout))
 	a, err := h.c.API.Acquire(r.Context(), ask)
-	h.answerLock(w, a.GetLock(), err)
+	answerLock(w, a.GetLock(), err)
 }
 
 func (h *Handler) renew(w http.ResponseWriter, r *http.Request) {
@@ -157,7 +157,7 @@ func (h *Handler) renew(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a, err := h.c.API.Renew(r.Context(), &api.RenewRequest{Lock: q.key, Owner: q.owner, TtlNanos: q.ttl, Token: q.version})
-	h.answerLock(w, a.GetLock(), err)
+	answerLock(w, a.GetLock(), err)
 }
 
 func (h *Handler) release(w http.ResponseWriter, r *http.Request) {
@@ -167,7 +167,7 @@ func (h *Handler) release(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a, err := h.c.API.Release(r.Context(), &api.ReleaseRequest{Lock: q.key, Owner: q.owner, Token: q.version})
-	h.answerLock(w, a.GetLock(), err)
+	answerLock(w, a.GetLock(), err)
 }
 
 // deadlines bounds a request on its connection, whatever the one before it left
