@@ -17,7 +17,7 @@ from raftlock._errors import (
     again,
     given_up,
 )
-from raftlock._ledger import Ledger, Phase
+from raftlock._ledger import Phase
 from raftlock._lock import Lock
 from raftlock._proto import session_pb2 as pb
 from raftlock._requests import Call, Debt, State, bounded
@@ -33,10 +33,8 @@ REDIAL_MIN = SECOND // 100
 REDIAL_MAX = SECOND
 TTL_MIN = SECOND // 5
 
-__all__ = ["Core", "Phase"]
 
-
-class Core(Taker, Ledger):
+class Core(Taker):
     """One session. See the module."""
 
     # Sending.

@@ -227,7 +227,11 @@ def reason_name(reason: int) -> str:
 
 def refused(reason: int, detail: str = "", *, applied: str = "no") -> RaftLockError:
     """Make the error of a reason."""
-    name = reason_name(reason)
+    return named(reason_name(reason), detail, applied=applied)
+
+
+def named(name: str, detail: str = "", *, applied: str = "no") -> RaftLockError:
+    """Make the error of a reason's name."""
     cls = BY_REASON.get(name)
     if cls is None:
         return UnnamedError(detail, applied=applied, reason=name)

@@ -11,6 +11,7 @@ from raftlock._clock import SECOND
 from raftlock._errors import ForkedError, LostError, RaftLockError, SessionEndedError, again
 from raftlock._log import log
 from raftlock._proto import session_pb2 as pb
+from raftlock._requests import State
 from raftlock._trace import RELEASE, request_span
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ class Lock:
     """
 
     def __init__(self, core: Core, name: str) -> None:
-        from raftlock._requests import State
-
         self._core = core
         self._pid = os.getpid()
         self._name = name

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from raftlock._errors import BY_REASON, RaftLockError, UnnamedError, WaitTimeout
+from raftlock._errors import RaftLockError, UnnamedError, WaitTimeout, named
 
 _DOMAIN = "raftlock"
 
@@ -43,10 +43,7 @@ def from_rpc(err: Any, doing: str, path: str, obstacle: str) -> RaftLockError:
     if info is not None:
         applied = "no" if info.metadata.get("applied") == "no" else "unknown"
         detail = f"{doing}: {err.details()}"
-        cls = BY_REASON.get(info.reason)
-        if cls is None:
-            return UnnamedError(detail, applied=applied, reason=info.reason)
-        return cls(detail, applied=applied)
+        return named(info.reason, detail, applied=applied)
     if obstacle:
         return WaitTimeout(f"{doing}: no connection to the agent at {path}: {obstacle}")
     if err.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
