@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,19 +21,7 @@ const bound = 3 * time.Minute
 var bin string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if bin, err = os.MkdirTemp("", "rlx"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = os.RemoveAll(bin) }()
-		if err := devagent.Build("..", bin, "./examples/leader-election", "./examples/fencing"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return m.Run()
-	}())
+	os.Exit(devagent.Main(m, "..", &bin, "./examples/leader-election", "./examples/fencing"))
 }
 
 // Every example is run as it is, and then with what it shows taken out: it has

@@ -45,6 +45,21 @@ func Build(root, dir string, packages ...string) error {
 	)
 }
 
+// Main is what TestMain exits with: it runs tests that have the programs of
+// Build in the folder bin.
+func Main(m *testing.M, root string, bin *string, packages ...string) (status int) {
+	dir, err := os.MkdirTemp("", "rl") // short: a socket's path has a bound
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		*bin, err = dir, Build(root, dir, packages...)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
 // An Agent is one running sidecar.
 type Agent struct {
 	// Bin has the programs. Home is the agent's home folder, so that its state

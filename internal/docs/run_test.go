@@ -26,21 +26,7 @@ const documented = "127.0.0.1:7951"
 
 var bin string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if bin, err = os.MkdirTemp("", "rld"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = os.RemoveAll(bin) }()
-		if err := devagent.Build(root, bin); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(devagent.Main(m, root, &bin)) }
 
 // Everything that a page tells people to type is typed here, in its order.
 func TestPagesWork(t *testing.T) {
