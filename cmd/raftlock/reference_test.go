@@ -3,8 +3,6 @@ package main
 import (
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"github.com/raftlock/raftlock/internal/reference"
 )
 
@@ -22,26 +20,7 @@ func TestReferenceIsFresh(t *testing.T) {
 
 // What help shows, the program takes.
 func TestExamplesAreTaken(t *testing.T) {
-	seen := 0
-	var walk func(*cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		if cmd.Example != "" {
-			calls, err := reference.Calls(t.TempDir(), "raftlock", cmd.Example)
-			if err != nil {
-				t.Error(err)
-			}
-			for _, args := range calls {
-				seen++
-				if err := reference.Taken(newRoot(), args); err != nil {
-					t.Errorf("raftlock %q: %v", args, err)
-				}
-			}
-		}
-		for _, below := range cmd.Commands() {
-			walk(below)
-		}
-	}
-	walk(newRoot())
+	seen := reference.Examples(t, "raftlock", newRoot)
 	if seen < 25 {
 		t.Errorf("only %d examples", seen)
 	}

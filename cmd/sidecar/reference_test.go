@@ -29,26 +29,7 @@ func bare() *cobra.Command {
 
 // What help shows, the program takes.
 func TestExamplesAreTaken(t *testing.T) {
-	seen := 0
-	var walk func(*cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		if cmd.Example != "" {
-			calls, err := reference.Calls(t.TempDir(), "raftlock-sidecar", cmd.Example)
-			if err != nil {
-				t.Error(err)
-			}
-			for _, args := range calls {
-				seen++
-				if err := reference.Taken(bare(), args); err != nil {
-					t.Errorf("raftlock-sidecar %q: %v", args, err)
-				}
-			}
-		}
-		for _, below := range cmd.Commands() {
-			walk(below)
-		}
-	}
-	walk(bare())
+	seen := reference.Examples(t, "raftlock-sidecar", bare)
 	if seen < 5 || reference.Taken(bare(), []string{"--frob"}) == nil {
 		t.Errorf("%d examples", seen)
 	}

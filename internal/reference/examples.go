@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"github.com/spf13/cobra"
 )
@@ -29,6 +30,33 @@ func Calls(dir, program, example string) (calls [][]string, err error) {
 		calls = append(calls, strings.Split(strings.TrimSuffix(string(call), "\x00"), "\x00"))
 	}
 	return calls, os.Remove(notes)
+}
+
+// Examples types the examples of a program and all its verbs, and complains of
+// each call that it would refuse. It returns how many there were. root makes the
+// command line anew, since a call uses it up.
+func Examples(t testing.TB, program string, root func() *cobra.Command) (seen int) {
+	t.Helper()
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Example != "" {
+			calls, err := Calls(t.TempDir(), program, cmd.Example)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, args := range calls {
+				seen++
+				if err := Taken(root(), args); err != nil {
+					t.Errorf("%s %q: %v", program, args, err)
+				}
+			}
+		}
+		for _, below := range cmd.Commands() {
+			walk(below)
+		}
+	}
+	walk(root())
+	return seen
 }
 
 // Taken says why a program with that command line would refuse these arguments
