@@ -32,8 +32,9 @@ type PlainLock struct {
 	// Deadline is V: until when it is held at the most, on this host's
 	// CLOCK_BOOTTIME; 0 once released.
 	Deadline time.Duration `json:"deadline_nanos"`
-	// Expires is the same for people, by the host's wall clock.
-	Expires time.Time `json:"expires_at"`
+	// Expires is the same for people, by the host's wall clock. In JSON it is
+	// absent once released.
+	Expires time.Time `json:"expires_at,omitzero"`
 
 	clock func() time.Duration
 }

@@ -99,6 +99,9 @@ func TestPlainRequests(t *testing.T) {
 	if err != nil || string(text) != want {
 		t.Errorf("%s, %v; want %s", text, err, want)
 	}
+	if text, err := json.Marshal(PlainLock{Name: "a"}); err != nil || strings.Contains(string(text), "expires_at") {
+		t.Errorf("released, in JSON: %s, %v", text, err)
+	}
 	if r := server.acquires[0]; r.Lock != "a" || r.Owner != "me" || r.GetTtlNanos() != 60e9 || r.GetWaitNanos() != 1e9 ||
 		r.Priority != 3 || r.Metadata["job"] != "7" || r.RequestId != "r1" {
 		t.Errorf("%v", r)
