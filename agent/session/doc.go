@@ -23,8 +23,8 @@
 // What it logs of sessions is written by [Host.Tell], which its owner runs: a log
 // that nobody takes stops no beat.
 //
-// Goroutines: each Serve owns one that writes its stream's queue, and the Host
-// one for each process of a session, which waits for its exit; Close waits for
-// them. All state is guarded by the Host's one mutex, which is never held while
+// Goroutines: each Serve owns one that writes its stream's queue; the Host one for
+// each process of a session, which waits for its exit, and one for each plain
+// wait that is being cancelled. Close waits for them. All state is guarded by the Host's one mutex, which is never held while
 // something blocks.
 package session
