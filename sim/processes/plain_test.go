@@ -131,7 +131,7 @@ func TestCurl(t *testing.T) {
 		t.Errorf("refused with %s", held.Raw)
 	}
 	longer := b.post("renew", `{"key":"jobs/nightly//x","owner":"me","ttl":"1m30s"}`).is(t, 200, "")
-	if longer.Lock.Version != first.Lock.Version || longer.Lock.TTL != "1m30s" || longer.Lock.ExpiresAt <= first.Lock.ExpiresAt {
+	if longer.Lock.Version != first.Lock.Version || longer.Lock.TTL != "90s" || longer.Lock.ExpiresAt <= first.Lock.ExpiresAt {
 		t.Errorf("renewed: %s", longer.Raw)
 	}
 	for _, path := range []string{"/locks/jobs/nightly//x", "/locks/jobs%2Fnightly%2F%2Fx"} {
