@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +19,9 @@ const (
 	ActivatedApp   = "app"
 	ActivatedAdmin = "admin"
 )
+
+// handedInMax bounds the descriptors that are looked at.
+const handedInMax = 16
 
 // Errors of Options.FromSystemd.
 var (
@@ -34,6 +38,9 @@ var (
 // it changes nothing. It is to be called once, before anything that opens files
 // or starts processes: the descriptors are numbers from 3 on.
 func (o *Options) FromSystemd() error {
+	if err := fewHandedIn(); err != nil {
+		return fmt.Errorf("%w: %w", ErrActivation, err)
+	}
 	files := activation.Files(true) // closed on exec from here on
 	err := o.activate(files)
 	for _, f := range files {
@@ -46,6 +53,16 @@ func (o *Options) FromSystemd() error {
 	if err := o.notifying(); err != nil {
 		o.closeActivated()
 		return fmt.Errorf("%w: %w", ErrNotify, err)
+	}
+	return nil
+}
+
+// fewHandedIn looks at the number of descriptors before anything is made of it:
+// the library makes that many files, and there are not that many names.
+func fewHandedIn() error {
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err == nil && n > handedInMax && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		return fmt.Errorf("LISTEN_FDS is %d, and no more than %d sockets make sense: give the service two", n, handedInMax)
 	}
 	return nil
 }

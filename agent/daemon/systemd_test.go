@@ -95,6 +95,18 @@ func TestHandedInSockets(t *testing.T) {
 	}
 }
 
+// A number is not believed before it is looked at: each would be a file.
+func TestManyHandedInAreRefused(t *testing.T) {
+	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	t.Setenv("LISTEN_FDNAMES", "app")
+	t.Setenv("LISTEN_FDS", strconv.Itoa(handedInMax+1))
+	var o Options
+	// None was made, so none of this process's own files was closed.
+	if err := o.FromSystemd(); !errors.Is(err, ErrActivation) || !strings.Contains(err.Error(), "LISTEN_FDS") {
+		t.Errorf("FromSystemd: %v", err)
+	}
+}
+
 // manager is the other end of NOTIFY_SOCKET.
 type manager struct {
 	t    *testing.T
