@@ -124,8 +124,11 @@ func (h *holderTraces) of(lock string, token uint64) *linkpb.Trace {
 }
 
 func (h *holderTraces) waiting(session fsm.ID, seq uint64, t *linkpb.Trace) {
-	if t == nil || h.waits >= tracesMax {
+	if t == nil {
 		return
+	}
+	if h.waits >= tracesMax && h.wait[session][seq] == nil {
+		h.forgetWait()
 	}
 	if h.wait[session] == nil {
 		h.wait[session] = make(map[uint64]*linkpb.Trace)
@@ -134,6 +137,17 @@ func (h *holderTraces) waiting(session fsm.ID, seq uint64, t *linkpb.Trace) {
 		h.waits++
 	}
 	h.wait[session][seq] = t
+}
+
+// forgetWait takes out any: a link less. Some are of waits that are over: those
+// that a session's own reconcile takes away make no event.
+func (h *holderTraces) forgetWait() {
+	for session, waits := range h.wait {
+		for seq := range waits {
+			h.left(session, seq)
+			return
+		}
+	}
 }
 
 // left takes out a wait that is over, and returns its trace.

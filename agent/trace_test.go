@@ -97,7 +97,30 @@ func TestHolderTracesAreBounded(t *testing.T) {
 	if len(h.held) != tracesMax || h.waits != tracesMax || len(h.wait[fsm.ID{1}]) != tracesMax {
 		t.Errorf("%d holds and %d waits are remembered, want %d", len(h.held), h.waits, tracesMax)
 	}
-	if last := fmt.Sprint(3*tracesMax - 1); h.of(last, 1) == nil {
-		t.Error("the newest hold is not remembered")
+	if last := fmt.Sprint(3*tracesMax - 1); h.of(last, 1) == nil || h.left(fsm.ID{1}, 3*tracesMax-1) == nil {
+		t.Error("the newest are not remembered")
+	}
+}
+
+// A reconcile that takes waits away makes no event for each: what is remembered
+// of them must not keep newer ones out.
+func TestReconciledWaitsMakeRoom(t *testing.T) {
+	h := newHolderTraces()
+	waits := &command.Result{Standings: []*command.Standing{{State: command.Standing_STATE_WAITING}}}
+	wait := func(by fsm.ID, seq uint64) {
+		h.remember(&command.Command{Session: by[:], Seq: seq, Kind: &command.Command_Acquire{Acquire: &command.Acquire{Lock: "l"}}},
+			waits, told("a"))
+	}
+	one, two := fsm.ID{1}, fsm.ID{2}
+	for seq := range uint64(tracesMax) {
+		wait(one, seq+1)
+	}
+	h.remember(&command.Command{Session: one[:], Kind: &command.Command_Reconcile{Reconcile: &command.Reconcile{Next: tracesMax + 1}}},
+		&command.Result{}, nil)
+	for range 2 {
+		wait(two, 1)
+	}
+	if h.left(two, 1) == nil || h.waits != tracesMax-1 {
+		t.Errorf("the newest wait is not remembered, %d others are", h.waits)
 	}
 }
