@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/raftlock/raftlock/telemetry/tracing"
 )
@@ -42,8 +44,19 @@ func (t *Telemetry) GRPC() []grpc.ServerOption {
 	)))
 }
 
+// tracedMethod: a caller may name any method, and what it names would become a
+// span's name before anybody looks whether there is one.
 func tracedMethod(name string) bool {
-	return strings.HasPrefix(name, "/raftlock.") && !strings.HasSuffix(name, "/Session")
+	if !strings.HasPrefix(name, "/raftlock.") {
+		return false
+	}
+	service, method, _ := strings.Cut(name[1:], "/")
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))
+	if err != nil {
+		return false
+	}
+	m, ok := d.(protoreflect.MethodDescriptor)
+	return ok && string(m.Parent().FullName()) == service && !m.IsStreamingClient() && !m.IsStreamingServer()
 }
 
 // handOn makes a caller's trace that of the call, although no span is made here.
@@ -87,8 +100,22 @@ func (t *Telemetry) Traced(next http.Handler, these func(path string) bool) http
 func served(span trace.Span, r *http.Request, status int) {
 	route := routeOf(r)
 	span.SetName(route)
-	span.SetAttributes(httpMethod.String(r.Method), httpRoute.String(route), httpStatus.Int(status))
+	span.SetAttributes(httpMethod.String(methodOf(r)), httpRoute.String(route), httpStatus.Int(status))
 	if status >= http.StatusBadRequest {
 		span.SetStatus(codes.Error, http.StatusText(status))
 	}
+}
+
+// otherMethod is what the semantic conventions call a method that nobody knows.
+const otherMethod = "_OTHER"
+
+// methodOf is the method of a request if it is one of HTTP's: any other is as
+// long as its caller likes.
+func methodOf(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return r.Method
+	}
+	return otherMethod
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
 
+	_ "github.com/raftlock/raftlock/api/raftlock/v1" // the methods that there are
 	"github.com/raftlock/raftlock/telemetry/tracing"
 )
 
@@ -73,6 +74,27 @@ func TestRequestsOverHTTPAreTraced(t *testing.T) {
 				t.Errorf("spans %q within %q", got, within)
 			}
 		})
+	}
+}
+
+// What callers write is kept with every span until it is sent, so it is bounded.
+func TestSpansKeepNoMethodOfTheCallers(t *testing.T) {
+	for given, want := range map[string]string{
+		http.MethodPost: http.MethodPost, strings.Repeat("A", 60_000): "_OTHER", "get": "_OTHER", "PROPFIND": "_OTHER",
+	} {
+		tel, r := recording()
+		q := httptest.NewRequest(given, "/locks/x", nil)
+		tel.Traced(http.NotFoundHandler(), func(string) bool { return true }).ServeHTTP(httptest.NewRecorder(), q)
+		for _, s := range r.Ended() {
+			for _, a := range s.Attributes() {
+				if a.Key == httpMethod && a.Value.AsString() != want {
+					t.Errorf("%.9s is kept as %.9s", given, a.Value.AsString())
+				}
+			}
+		}
+		if len(r.Ended()) != 1 {
+			t.Errorf("%.9s: %d spans", given, len(r.Ended()))
+		}
 	}
 }
 
@@ -146,7 +168,9 @@ func TestUnaryCallsAreTraced(t *testing.T) {
 func TestStreamsAreNotTraced(t *testing.T) {
 	for name, want := range map[string]bool{
 		"/raftlock.v1.RaftLock/Get": true, "/raftlock.v1.RaftLock/Acquire": true, "/raftlock.v1.Admin/ForceRelease": true,
-		"/raftlock.v1.RaftLock/Session": false, "/grpc.health.v1.Health/Check": false,
+		"/raftlock.v1.RaftLock/Session": false, "/raftlock.v1.RaftLock/GetRequest": false, "/raftlock.v1.GetRequest/lock": false,
+		"/raftlock.v1.RaftLock/": false, "/raftlock.v1.RaftLock": false, "/raftlock.v1/RaftLock.Get": false, "/raftlock.\xff/\x00": false,
+		"/raftlock.v1.RaftLock/" + strings.Repeat("x", 60_000): false, "/grpc.health.v1.Health/Check": false,
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": false,
 	} {
 		if tracedMethod(name) != want {
