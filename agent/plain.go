@@ -97,25 +97,20 @@ func (s *API) plainAsk(q *api.AcquireRequest, identity string) (*command.PlainAc
 }
 
 // take asks for a lock until it is told yes, with enough of the lease left to
-// use, or no. Asking the holder again renews, and changes nothing else. An error
-// that is a *session.WaitOver is not a refusal yet.
+// use, or no. An error that is a *session.WaitOver is not a refusal yet.
 func (s *API) take(ctx context.Context, a *command.PlainAcquire) (*api.PlainLock, error) {
-	for {
-		r, err := s.a.sessions.PlainAcquire(ctx, a)
-		var over *session.WaitOver
-		switch {
-		case errors.As(err, &over):
-			return nil, over
-		case err != nil:
-			return nil, s.refusal(err, changes)
-		}
-		if no := answered(a.Lock, r.Result); no != nil {
-			return nil, no
-		}
-		if l := s.plainLock(a.Lock, a.Owner, r); s.ahead(l) {
-			return l, nil
-		}
+	r, err := s.a.sessions.PlainAcquire(ctx, a)
+	var over *session.WaitOver
+	switch {
+	case errors.As(err, &over):
+		return nil, over
+	case err != nil:
+		return nil, s.refusal(err, changes)
 	}
+	if no := answered(a.Lock, r.Result); no != nil {
+		return nil, no
+	}
+	return s.plainLock(a.Lock, a.Owner, r), nil
 }
 
 // waitOver says what became of a wait that was given up, because its time was
@@ -127,7 +122,7 @@ func (s *API) waitOver(ctx context.Context, q *api.AcquireRequest, err error) er
 		return err
 	}
 	unsent := errors.Is(err, session.ErrNotSent) && !errors.Is(err, session.ErrUnknown)
-	if errors.Is(ctx.Err(), context.Canceled) || unsent && q.RequestId == "" {
+	if errors.Is(ctx.Err(), context.Canceled) || unsent {
 		return s.refusal(err, changes)
 	}
 	// The caller's own deadline may end sooner: then it does not hear of this.

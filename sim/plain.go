@@ -57,16 +57,25 @@ func (p *plainHold) extend(sent time.Duration, r *command.Result) bool {
 	return true
 }
 
-// plainly works with plain requests at one agent until the schedule halts. A
-// caller without a session: curl in a loop.
-func (s *Schedule) plainly(m *Member, owner string, n int) {
+// plainIDs are the request ids of one owner. They are few, so that each is used
+// by several callers, at several agents and after it was answered.
+const plainIDs = 3
+
+// plainly works with plain requests until the schedule halts, mostly at the same
+// agent. A caller without a session: curl in a loop.
+func (s *Schedule) plainly(owner string, n int) {
 	rng := s.c.W.Rand(fmt.Sprintf("plain/%s/%d", owner, n))
-	for i := 0; s.stop.Err() == nil; i++ {
+	members := s.c.Members()
+	m := one(rng, members)
+	for s.stop.Err() == nil {
+		if rng.IntN(3) == 0 {
+			m = one(rng, members)
+		}
 		ask := &command.PlainAcquire{
 			Owner: owner, Lock: s.lockName(rng), TtlNanos: uint64(scheduleTTLs[rng.IntN(3)]), Identity: "uid:1000",
 		}
 		if rng.IntN(3) > 0 {
-			ask.RequestId = fmt.Sprintf("%s-%d-%d", owner, n, i)
+			ask.RequestId = fmt.Sprintf("%s-%d", owner, rng.IntN(plainIDs))
 		}
 		s.plainTurn(m, ask, rng)
 		s.pause(rng, 700*time.Millisecond)

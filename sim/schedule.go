@@ -112,10 +112,8 @@ func (s *Schedule) begin() {
 	for range scheduleApps {
 		s.employ()
 	}
-	members := s.c.Members()
 	for n, owner := range []string{"alone", "shared", "shared"} {
-		m := members[s.rng.IntN(len(members))]
-		s.workers.Go(func() { s.plainly(m, owner, n) })
+		s.workers.Go(func() { s.plainly(owner, n) })
 	}
 	for n := range 2 {
 		s.workers.Go(func() { s.read(n) })

@@ -14,9 +14,9 @@ import (
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-// callsMax bounds the calls of one agent that await an answer. What gives
-// something up, or keeps it, has as much again for itself: a crowd that waits
-// must not keep others from releasing.
+// callsMax bounds the calls of one agent that await an answer. Releases and
+// renewals have as much again for themselves, and cancels as much of their own: a
+// crowd that waits must not keep others from releasing.
 const callsMax = 4096
 
 // Errors of calls. Each says whether the request may have been applied.
@@ -79,8 +79,8 @@ func (h *Host) Propose(ctx context.Context, c *command.Command) (*command.Result
 
 // Ask is Propose, and tells when it was sent.
 func (h *Host) Ask(ctx context.Context, c *command.Command) (Reply, error) {
-	if complaint := command.Valid(c); complaint != "" {
-		return Reply{Result: &command.Result{Code: command.Code_CODE_INVALID, Detail: complaint}}, nil
+	if no := invalid(c); no != nil {
+		return Reply{Result: no}, nil
 	}
 	x := &call{cmd: c, spans: h.within(ctx)}
 	if err := h.run(ctx, x); err != nil {
@@ -93,6 +93,14 @@ func (h *Host) Ask(ctx context.Context, c *command.Command) (Reply, error) {
 		h.measurePlain(c, r)
 	}
 	return r, x.err
+}
+
+// invalid is the answer to a command that nobody may ask for; nil: it is valid.
+func invalid(c *command.Command) *command.Result {
+	if complaint := command.Valid(c); complaint != "" {
+		return &command.Result{Code: command.Code_CODE_INVALID, Detail: complaint}
+	}
+	return nil
 }
 
 // Query reads. With stale it may be answered by a replica that does not lead.
@@ -114,7 +122,7 @@ func (h *Host) run(ctx context.Context, c *call) error {
 	case h.closed:
 		h.mu.Unlock()
 		return ErrClosed
-	case len(h.calls) >= c.bound():
+	case h.load() >= c.bound():
 		h.mu.Unlock()
 		return ErrTooMany
 	}
@@ -147,9 +155,13 @@ func (h *Host) run(ctx context.Context, c *call) error {
 	}
 }
 
+// load is how many calls there are but for cancels, which have a bound of their
+// own. The caller holds mu.
+func (h *Host) load() int { return len(h.calls) - h.cancelling }
+
 func (c *call) bound() int {
 	switch c.cmd.GetKind().(type) {
-	case *command.Command_PlainRenew, *command.Command_PlainRelease, *command.Command_PlainCancel:
+	case *command.Command_PlainRenew, *command.Command_PlainRelease:
 		return 2 * callsMax
 	}
 	return callsMax

@@ -80,7 +80,9 @@ type Host struct {
 	heard      time.Duration // when the last answer came on the current link; 0: none
 	urgent     bool          // the next Tick beats whatever the time
 	calls      map[*call]struct{}
-	cancels    map[waitKey]*cancelling // of plain waits that were given up
+	askings    map[waitKey]*asking // names of plain waits that nobody was told of
+	askingNo   uint64
+	cancelling int // how many of calls are cancels of plain waits that were given up
 	plain      plainHolds
 	closed     bool
 	reach      api.Reason
@@ -144,7 +146,7 @@ func New(cfg Config) *Host {
 		sessions:   make(map[ID]*session),
 		identities: make(map[string]int),
 		calls:      make(map[*call]struct{}),
-		cancels:    make(map[waitKey]*cancelling),
+		askings:    make(map[waitKey]*asking),
 		lines:      make(chan line, linesMax),
 		gone:       make(chan struct{}),
 		reach:      api.Reason_REASON_NO_LEADER,

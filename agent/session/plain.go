@@ -3,12 +3,12 @@ package session
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/internal/mutant"
+	"github.com/raftlock/raftlock/lease"
 )
 
 // waitKey names one request of a plain session.
@@ -27,14 +27,7 @@ type plainWait struct {
 	waits bool
 	// asked and queued are when, for who measures; queued is the Host's mutex's.
 	asked, queued time.Duration
-}
-
-// cancelling is the cancel of a plain wait, until it was answered.
-type cancelling struct {
-	stop context.CancelFunc
-	done chan struct{}
-	// applied is set before done is closed.
-	applied bool
+	name          *asking // what ask is called in the log; nil: it does not wait
 }
 
 // WaitOver is the error of a plain acquire with a request id whose context ended
@@ -42,7 +35,7 @@ type cancelling struct {
 // may have been applied; its cancel is on the way.
 type WaitOver struct {
 	cause  error
-	cancel *cancelling // nil: another caller waits under the same request id
+	cancel *cancelling // nil: there was nothing to cancel, or it is another caller's too
 }
 
 // Error implements error.
@@ -85,51 +78,80 @@ func (h *Host) plainAcquire(ctx context.Context, a *command.PlainAcquire, turn *
 		key: waitKey{fsm.PlainID(a.Owner, a.Lock), a.RequestId}, ask: a, stir: make(chan struct{}, 1), asked: h.cfg.Clock(),
 	}
 	defer func() { h.measurePlainAcquire(ctx, w, out, err) }()
+	if no := invalid(&command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: a}}); no != nil {
+		return Reply{Result: no}, nil // by its caller's name for it, which the log does not see
+	}
 	watch := &call{wait: w}
 	if err := h.watchWait(watch); err != nil {
 		return Reply{}, err
 	}
 	for {
-		r, err := h.Ask(turn.within(ctx), &command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: a}})
+		r, err := h.Ask(turn.within(ctx), &command.Command{Kind: &command.Command_PlainAcquire{PlainAcquire: w.ask}})
 		switch {
-		case err == nil && !waits(r.Result):
-			h.unwatch(watch)
-			return r, nil
-		case err == nil:
+		case err == nil && waits(r.Result):
 			w.waits = true
 			h.measurePlainQueued(w)
 			turn.met(r.said)
 			turn.waits(a.Lock, r.Standings[0].Position)
+		case err == nil && h.late(r) && !mutant.On("session-plain-late"):
+			h.again(w)
+			continue // renewed at once; meanwhile nobody is told
+		case err == nil:
+			h.unwatch(watch, r.Code == command.Code_CODE_OK)
+			return r, nil
 		case w.waits && (errors.Is(err, ErrQueueFull) || errors.Is(err, ErrTooMany)):
 			// It stands in the queue, and is asked about again.
 		default:
 			return Reply{}, h.giveUp(ctx, watch, err)
 		}
+		h.again(w)
 		if err := h.rest(ctx, w); err != nil {
 			return Reply{}, h.giveUp(ctx, watch, err)
 		}
 	}
 }
 
-// watchWait makes a wait known to stirs. It takes over what an earlier caller of
-// the same request left: a cancel that is still on its way would end it too.
+// watchWait makes a wait known to stirs, and names it.
 func (h *Host) watchWait(c *call) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.calls) >= callsMax {
+	if h.load() >= callsMax {
 		return ErrTooMany
 	}
 	h.calls[c] = struct{}{}
-	if old := h.cancels[c.wait.key]; old != nil && !mutant.On("session-plain-again") {
-		old.stop()
-	}
+	h.name(c.wait)
 	return nil
 }
 
-func (h *Host) unwatch(c *call) {
+// again notes that a wait asks once more.
+func (h *Host) again(w *plainWait) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w.name != nil {
+		w.name.sent = true
+	}
+	h.name(w)
+}
+
+// unwatch ends a wait that was answered: told, that it holds.
+func (h *Host) unwatch(c *call, told bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.calls, c)
+	if n := c.wait.name; n != nil {
+		n.told = n.told || told
+	}
+	h.leaveName(c.wait)
+}
+
+// late reports that a hold was answered with too little of its TTL left for a
+// caller to use. Of a revoked one nothing is renewed.
+func (h *Host) late(r Reply) bool {
+	if r.Code != command.Code_CODE_OK || len(r.Standings) != 1 || r.Standings[0].Revoked {
+		return false
+	}
+	ttl := time.Duration(r.TtlNanos)
+	return lease.HolderDeadline(r.Sent, ttl)-h.cfg.Clock() < ttl/aheadFraction
 }
 
 // rest waits until it is time to ask again: when something changed in the plain
@@ -164,54 +186,4 @@ func (h *Host) stirred(id ID) {
 func waits(r *command.Result) bool {
 	return r.Code == command.Code_CODE_OK && len(r.Standings) == 1 &&
 		r.Standings[0].State == command.Standing_STATE_WAITING
-}
-
-// giveUp ends a wait's call. If its caller left it is cancelled, unless another
-// caller waits under the same name.
-func (h *Host) giveUp(ctx context.Context, c *call, err error) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.calls, c)
-	w := c.wait
-	if w.waits && !errors.Is(err, ErrUnknown) {
-		err = errors.Join(ErrUnknown, err) // whatever became of the last asking
-	}
-	if w.ask.RequestId == "" || ctx.Err() == nil || h.closed {
-		return err
-	}
-	for other := range h.calls {
-		if other.wait != nil && other.wait.key == w.key && !mutant.On("session-plain-callers") {
-			return &WaitOver{cause: err}
-		}
-	}
-	return &WaitOver{cause: err, cancel: h.cancelPlain(w)}
-}
-
-// cancelPlain gives a plain wait up in the background. Its bound is the wait's
-// own lease: past that the leader ends it anyway.
-func (h *Host) cancelPlain(w *plainWait) *cancelling {
-	if mutant.On("session-plain-cancel") {
-		return nil // the wait's lease ends it
-	}
-	a := w.ask
-	ctx, stop := context.WithTimeout(context.Background(), 2*time.Duration(a.TtlNanos))
-	x := &cancelling{stop: stop, done: make(chan struct{})}
-	h.cancels[w.key] = x
-	h.waiting.Go(func() {
-		defer stop()
-		r, err := h.Propose(ctx, &command.Command{Kind: &command.Command_PlainCancel{PlainCancel: &command.PlainCancel{
-			Owner: a.Owner, Lock: a.Lock, RequestId: a.RequestId,
-		}}})
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.cancels[w.key] == x {
-			delete(h.cancels, w.key)
-		}
-		x.applied = err == nil && (r.Code == command.Code_CODE_OK || r.Code == command.Code_CODE_NOT_WAITING)
-		close(x.done)
-		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-			h.say(slog.LevelWarn, "a plain wait's cancel was not answered; its lease ends it", "lock", a.Lock, "error", err)
-		}
-	})
-	return x
 }

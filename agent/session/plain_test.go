@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +37,9 @@ func (s *side) plainly(request string) *asker {
 
 var (
 	plainWaits = &command.Result{Standings: []*command.Standing{{State: command.Standing_STATE_WAITING}}}
-	plainHeld  = &command.Result{Standings: []*command.Standing{{State: command.Standing_STATE_HELD, Token: 5}}}
+	plainHeld  = &command.Result{
+		TtlNanos: uint64(9 * time.Second), Standings: []*command.Standing{{State: command.Standing_STATE_HELD, Token: 5}},
+	}
 )
 
 func init() {
@@ -124,15 +127,16 @@ func TestPlainWaitIsOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			holdersSide(t, func(t *testing.T, s *side) {
 				a := s.plainly("r")
-				s.applied(s.proposal(), plainWaits)
+				asked := s.proposal()
+				s.applied(asked, plainWaits)
 				a.leave()
 				over := a.over(t)
 				if !errors.Is(a.err, ErrUnknown) || !errors.Is(a.err, context.Canceled) {
 					t.Errorf("given up with %v", a.err)
 				}
 				p := s.proposal()
-				if p.Command.GetPlainCancel().GetRequestId() != "r" {
-					t.Fatalf("sent %v", p.Command)
+				if name := p.Command.GetPlainCancel().GetRequestId(); name == "" || name != asked.Command.GetPlainAcquire().RequestId {
+					t.Fatalf("asked %v, then sent %v", asked.Command, p.Command)
 				}
 				if test.answer != nil {
 					s.applied(p, test.answer)
@@ -289,6 +293,172 @@ func TestRateOfAUser(t *testing.T) {
 		synctest.Wait()
 		if got := b.heard(); len(got) == 0 || got[len(got)-1].GetAttached().GetReason() != api.Reason_REASON_RATE_LIMITED {
 			t.Errorf("an open heard %v", got)
+		}
+	})
+}
+
+// Two callers of one request: what one of them was told, the other does not take
+// away by leaving.
+func TestPlainHoldThatWasToldOutlivesOtherCallers(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.plainly("r")
+		s.applied(s.proposal(), plainWaits)
+		b := s.plainly("r")
+		s.applied(s.proposal(), plainWaits)
+		s.stir()
+		s.applied(s.proposals()[0], plainHeld)
+		synctest.Wait()
+		told, left := a, b
+		select {
+		case <-a.done:
+		default:
+			told, left = b, a
+		}
+		<-told.done
+		left.leave()
+		left.over(t)
+		if n := cancels(s.proposals()); n != 0 || told.err != nil {
+			t.Errorf("%d cancels of a hold that was told (%v)", n, told.err)
+		}
+	})
+}
+
+// A caller who overlaps with one that was told asks on by a name of its own: it
+// is cancelled when it leaves, and the hold that was told is not.
+func TestPlainWaitBesideAHoldThatWasTold(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.plainly("r")
+		first := s.proposal()
+		s.applied(first, plainWaits)
+		b := s.plainly("r")
+		if p := s.proposal(); p.Command.GetPlainAcquire().RequestId != first.Command.GetPlainAcquire().RequestId {
+			t.Errorf("asked %v beside %v", p, first)
+		} else {
+			s.applied(p, plainHeld)
+		}
+		<-b.done
+		s.stir() // it was released meanwhile
+		s.applied(s.proposal(), plainWaits)
+		s.stir()
+		anew := s.proposal()
+		s.applied(anew, plainWaits)
+		name := anew.Command.GetPlainAcquire().RequestId
+		if name == first.Command.GetPlainAcquire().RequestId {
+			t.Fatalf("asked by the name of a hold that was told: %v", anew)
+		}
+		a.leave()
+		a.over(t)
+		if p := s.proposal(); p.Command.GetPlainCancel().GetRequestId() != name {
+			t.Errorf("sent %v", p)
+		}
+	})
+}
+
+// What is answered with too little of its TTL left is told to nobody yet: it is
+// asked for again, and given up if its caller leaves.
+func TestPlainHoldAnsweredLateIsNotTold(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.plainly("r")
+		p := s.proposal()
+		s.pass(8 * time.Second)
+		s.applied(p, plainHeld)
+		if p := s.proposal(); p.Command.GetPlainAcquire() == nil {
+			t.Fatalf("sent %v", p)
+		}
+		a.leave()
+		a.over(t)
+		if n := cancels(s.proposals()); n != 1 {
+			t.Errorf("%d cancels", n)
+		}
+	})
+}
+
+// A request that is repeated as soon as its former caller is gone is sent after
+// that one's cancel, or without it: no link sees the cancel later.
+func TestPlainCancelIsNeverLate(t *testing.T) {
+	for range 50 {
+		holdersSide(t, func(t *testing.T, s *side) {
+			a := s.plainly("r")
+			s.applied(s.proposal(), plainWaits)
+			a.leave()
+			<-a.done
+			b := s.plainly("r") // whatever runs first
+			all := s.proposals()
+			s.relink()
+			for i, p := range append(all, s.proposals()...) {
+				if p.Command.GetPlainCancel() != nil && i > 0 {
+					t.Fatalf("cancelled after it was asked for again: %v", all)
+				}
+			}
+			b.leave()
+			b.over(t)
+		})
+	}
+}
+
+// What was never sent leaves nothing behind, whatever its TTL: an outage does not
+// fill the agent's table with cancels.
+func TestUnsentPlainWaitsLeaveNoCancels(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		s.h.LinkDown()
+		for range callsMax {
+			a := s.plainly("r")
+			a.leave()
+			<-a.done
+			if !errors.Is(a.err, ErrNotSent) || errors.Is(a.err, ErrUnknown) {
+				t.Fatalf("given up with %v", a.err)
+			}
+		}
+		s.relink()
+		if all := s.proposals(); len(all) != 0 || s.h.load() != 0 || len(s.h.askings) != 0 {
+			t.Errorf("sent %v, with %d calls and %d names left", all, s.h.load(), len(s.h.askings))
+		}
+	})
+}
+
+// Cancels have a bound of their own: they keep nobody from asking.
+func TestPlainCancelsHaveTheirOwnBound(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		for i := range cancelsMax + 1 {
+			a := s.plainly(strconv.Itoa(i))
+			s.applied(s.proposal(), plainWaits)
+			a.leave()
+			a.over(t)
+			s.frames() // its cancel is never answered
+		}
+		if s.h.cancelling != cancelsMax || s.h.load() != 0 {
+			t.Fatalf("%d cancels and %d calls", s.h.cancelling, s.h.load())
+		}
+		a := s.plainly("r")
+		s.applied(s.proposal(), plainHeld)
+		<-a.done
+		if a.err != nil {
+			t.Error(a.err)
+		}
+	})
+}
+
+// Who asks again takes over the cancel of the first caller. If its asking is
+// refused, the wait is cancelled after all, and the outcome is unknown.
+func TestRefusedRepetitionStillCancelsTheWait(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.plainly("r")
+		s.applied(s.proposal(), plainWaits)
+		s.h.LinkDown()
+		a.leave()
+		a.over(t)
+		b := s.plainly("r")
+		synctest.Wait()
+		s.relink()
+		s.down(&link.Down{Frame: &linkpb.Down_Proposed{Proposed: &linkpb.Proposed{
+			Id: s.proposal().Id, Outcome: linkpb.Proposed_OUTCOME_QUEUE_FULL,
+		}}})
+		<-b.done
+		if !errors.Is(b.err, ErrUnknown) || !errors.Is(b.err, ErrQueueFull) {
+			t.Errorf("told %v", b.err)
+		}
+		if n := cancels(s.proposals()); n != 1 {
+			t.Errorf("%d cancels of a wait that nobody wants", n)
 		}
 	})
 }
