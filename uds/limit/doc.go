@@ -8,6 +8,11 @@
 // of memory. It does not know what is asked: which requests are bounded is its
 // caller's choice (design section 9: never heartbeats, releases, cancels, ends).
 //
-// It owns no goroutine. A [Limiter] may be used from any goroutine; it holds one
-// lock for a few map operations.
+// [Turns] are for work that takes much of a processor: few pieces go on at once,
+// and identities take turns, so that heartbeats find a processor and one user's
+// thousand pieces keep another's waiting for one. Only what may wait takes a turn:
+// never what renews, nor what gives up.
+//
+// It owns no goroutine. A [Limiter], and Turns, may be used from any goroutine; each
+// holds one lock for a few map operations.
 package limit

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 	IdentitiesDefault = 1024
 )
 
+// looksMax is how many looks of one identity may be under way.
+const looksMax = 16
+
 // atOnceLater is when to come back for who has too much under way: nobody knows.
 const atOnceLater = 100 * time.Millisecond
 
@@ -32,12 +36,16 @@ type Config struct {
 	Rate int
 	// Burst is how many at once, after a time of few.
 	Burst int
-	// Concurrent is how many may be under way, waits among them. Off: any.
+	// Concurrent is how many may be under way, waits among them; looks have a
+	// small bound of their own. Off: any.
 	Concurrent int
 	// Identities is how many are remembered. Of more, those that have asked for
 	// nothing lately are forgotten; if there are none, the new ones share what
 	// one identity has.
 	Identities int
+	// Kept are identities that have their bounds to themselves, however many
+	// others there are.
+	Kept []string
 	// Now reads a monotonic clock.
 	Now func() time.Time
 }
@@ -79,7 +87,7 @@ type Limiter struct {
 // bounds are one identity's.
 type bounds struct {
 	requests, renewals *rate.Limiter
-	under              int
+	under, looks       int
 }
 
 // New makes a Limiter with bounds that Validate takes.
@@ -109,12 +117,29 @@ func (l *Limiter) Enter(identity string) (leave func(), later time.Duration, ok 
 	if later, ok = l.take(b.requests); !ok {
 		return nil, later, false
 	}
-	b.under++
+	return l.in(&b.under), 0, true
+}
+
+// Look is for a question about the agent itself, such as probes ask. However
+// much else its identity asks, it is answered.
+func (l *Limiter) Look(identity string) (leave func(), later time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.find(identity)
+	if l.c.Concurrent != Off && b.looks >= looksMax {
+		return nil, atOnceLater, false
+	}
+	return l.in(&b.looks), 0, true
+}
+
+// in counts one more, until leave is called; needs mu.
+func (l *Limiter) in(n *int) (leave func()) {
+	*n++
 	return sync.OnceFunc(func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		b.under--
-	}), 0, true
+		*n--
+	})
 }
 
 // Admit is for a request that is bounded otherwise while it is under way.
@@ -149,7 +174,7 @@ func (l *Limiter) find(identity string) *bounds {
 	if len(l.of) >= l.c.Identities {
 		l.forget()
 	}
-	if len(l.of) >= l.c.Identities {
+	if len(l.of) >= l.c.Identities && !slices.Contains(l.c.Kept, identity) {
 		return l.rest
 	}
 	b := l.fresh()
@@ -162,7 +187,7 @@ func (l *Limiter) find(identity string) *bounds {
 func (l *Limiter) forget() {
 	now := l.c.Now()
 	for identity, b := range l.of {
-		if b.under == 0 && full(b.requests, now) && full(b.renewals, now) {
+		if b.under == 0 && b.looks == 0 && full(b.requests, now) && full(b.renewals, now) {
 			delete(l.of, identity)
 		}
 	}

@@ -53,6 +53,33 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// Whatever else its identity has under way or has spent, a look is let in, until
+// too many looks are.
+func TestLooksAreApart(t *testing.T) {
+	l, _ := limiter(t, Config{Rate: 1, Burst: 1, Concurrent: 1, Identities: 1})
+	if _, _, ok := l.Enter("a"); !ok {
+		t.Fatal("the first is refused")
+	}
+	var leave func()
+	for i := range looksMax {
+		var ok bool
+		if leave, _, ok = l.Look("a"); !ok {
+			t.Fatalf("look %d is refused", i+1)
+		}
+	}
+	if _, later, ok := l.Look("a"); ok || later <= 0 {
+		t.Errorf("one look too many: %v, later %v", ok, later)
+	}
+	leave()
+	leave() // counts once
+	if _, _, ok := l.Look("a"); !ok {
+		t.Error("room is not given back")
+	}
+	if _, _, ok := l.Look("a"); ok {
+		t.Error("room is given back twice")
+	}
+}
+
 func TestConcurrent(t *testing.T) {
 	l, _ := limiter(t, Config{Rate: Off, Burst: Off, Concurrent: 2})
 	leave, _, ok := l.Enter("a")
@@ -115,6 +142,26 @@ func TestIdentitiesAreBounded(t *testing.T) {
 		t.Error("one that waits was forgotten")
 	}
 	leave()
+}
+
+// Who looks after the host is never shut out by a crowd of others, all waiting.
+func TestKeptAreNeverOfTheCrowd(t *testing.T) {
+	l, _ := limiter(t, Config{Rate: 10, Burst: 10, Concurrent: 2, Identities: 3, Kept: []string{"root", "own"}})
+	for i := range 20 {
+		l.Enter(fmt.Sprint(i))
+	}
+	if _, _, ok := l.Enter("new"); ok {
+		t.Fatal("there is no crowd")
+	}
+	for _, kept := range []string{"root", "own"} {
+		if _, _, ok := l.Enter(kept); !ok {
+			t.Errorf("%s is refused for the crowd", kept)
+		}
+		l.Enter(kept)
+		if _, _, ok := l.Enter(kept); ok {
+			t.Errorf("%s has no bounds", kept)
+		}
+	}
 }
 
 func TestOffIsAny(t *testing.T) {
