@@ -12,6 +12,9 @@ type Limiter interface {
 	// Enter is for a request: a read, or an acquire for as long as it waits.
 	// After yes, leave must be called when it is over.
 	Enter(identity string) (leave func(), later time.Duration, ok bool)
+	// Look is Enter for what probes ask, which no crowd of other requests may
+	// keep away.
+	Look(identity string) (leave func(), later time.Duration, ok bool)
 	// Renew is for a renewal, which no crowd of other requests may keep away.
 	Renew(identity string) (later time.Duration, ok bool)
 	// Admit is for what comes on a session's stream: its open, an acquire.
@@ -30,6 +33,15 @@ func (s *API) identity(ctx context.Context) (string, error) {
 
 // enter counts a request in, or refuses it.
 func (s *API) enter(ctx context.Context) (leave func(), err error) {
+	return s.in(ctx, Limiter.Enter)
+}
+
+// look is enter for what probes ask.
+func (s *API) look(ctx context.Context) (leave func(), err error) {
+	return s.in(ctx, Limiter.Look)
+}
+
+func (s *API) in(ctx context.Context, enter func(Limiter, string) (func(), time.Duration, bool)) (leave func(), err error) {
 	if s.cfg.Limiter == nil {
 		return func() {}, nil
 	}
@@ -37,7 +49,7 @@ func (s *API) enter(ctx context.Context) (leave func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	leave, later, ok := s.cfg.Limiter.Enter(identity)
+	leave, later, ok := enter(s.cfg.Limiter, identity)
 	if !ok {
 		return nil, limited("requests of "+identity, later)
 	}

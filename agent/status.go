@@ -21,9 +21,10 @@ type Seen struct {
 }
 
 // Status tells what this agent knows of itself and of its cluster. It always
-// answers, within some two seconds, but to who asks too often.
+// answers, within some two seconds, but to an identity that has many under way
+// already: probes ask it, and must hear no less of an agent in a crowd.
 func (s *API) Status(ctx context.Context, _ *api.StatusRequest) (*api.StatusResponse, error) {
-	leave, err := s.enter(ctx)
+	leave, err := s.look(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,15 @@
 package agent
 
 import (
+	"context"
+	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/link/linkpb"
+	"github.com/raftlock/raftlock/uds/limit"
 )
 
 func TestNodesJoinGossipAndRaft(t *testing.T) {
@@ -52,5 +56,30 @@ func TestNodesJoinGossipAndRaft(t *testing.T) {
 	}
 	if got := []uint32{quorum(nil), quorum(members), quorum(append(members, &linkpb.RaftServer{Voter: true}))}; !slices.Equal(got, []uint32{0, 2, 2}) {
 		t.Errorf("quorums %v", got)
+	}
+}
+
+// A probe has the uid of those it probes for, often: were it refused for them, a
+// healthy agent would be restarted.
+func TestStatusInACrowd(t *testing.T) {
+	limits := limit.DefaultConfig()
+	limits.Rate, limits.Burst, limits.Concurrent = 1, 1, 1
+	l := limit.New(limits)
+	s := NewAPI(lonely(t, &slowStore{files: map[string][]byte{}}, func() time.Duration { return 0 }), APIConfig{
+		Identity: func(context.Context) (string, bool) { return "uid:7", true },
+		Limiter:  l, Seen: func() []Seen { return nil }, Log: slog.New(slog.DiscardHandler),
+	})
+	leave, _, ok := l.Enter("uid:7")
+	if !ok {
+		t.Fatal("the first request is refused")
+	}
+	defer leave()
+	if _, err := s.Get(t.Context(), &api.GetRequest{Lock: "x"}); err == nil {
+		t.Error("reads are not limited")
+	}
+	for range 100 {
+		if _, err := s.Status(t.Context(), &api.StatusRequest{}); err != nil {
+			t.Fatalf("an agent that is alive: %v", err)
+		}
 	}
 }

@@ -134,6 +134,12 @@ func TestStatus(t *testing.T) {
 			}
 		})
 	}
+	a.Refuse(raftlockv1.Reason_REASON_RATE_LIMITED)
+	for want, wanted := range map[string]int{"alive": 0, "serving": 2, "healthy": 2} {
+		if code, _, errs := typed("status", "--want", want, "--socket", socket); code != wanted || !strings.Contains(errs, "rate limited") {
+			t.Errorf("refused, --want %s: %d, %q, want %d", want, code, errs, wanted)
+		}
+	}
 	if code, _, errs := typed("status", "--want", "more", "--socket", socket); code != 64 || !strings.Contains(errs, "serving") {
 		t.Errorf("%d, %q", code, errs)
 	}

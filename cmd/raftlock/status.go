@@ -53,6 +53,10 @@ that is missing somewhere gets all others restarted.`,
 			if err != nil {
 				var cannot *exitError
 				errors.As(err, &cannot) // all that read returns is one
+				if want == wantAlive && answered(err) {
+					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "raftlock: alive, and no more is known: %s\n", forPeople(cannot.err.Error()))
+					return nil
+				}
 				return exit(exitCannotSay, cannot.err)
 			}
 			v := judge(s)
@@ -75,6 +79,13 @@ const (
 )
 
 var wants = []string{wantAlive, wantServing, wantHealthy}
+
+// answered reports that the agent itself said no, as it does in a crowd: only
+// its own words are a detail.
+func answered(err error) bool {
+	var told *raftlock.Error
+	return errors.As(err, &told) && told.Detail != ""
+}
 
 // under is the exit status for who wants so much.
 func (v verdict) under(want string, s raftlock.Status) int {

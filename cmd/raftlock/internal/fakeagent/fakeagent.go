@@ -467,10 +467,13 @@ func (a *Agent) List(_ context.Context, r *raftlockv1.ListRequest) (*raftlockv1.
 	return resp, nil
 }
 
-// Status answers what SetStatus set.
+// Status answers what SetStatus set, or as Refuse wants.
 func (a *Agent) Status(context.Context, *raftlockv1.StatusRequest) (*raftlockv1.StatusResponse, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.refusal(); err != nil {
+		return nil, err
+	}
 	return a.stat, nil
 }
 

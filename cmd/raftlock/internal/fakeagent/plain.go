@@ -16,7 +16,7 @@ import (
 // plainTTL is what a plain hold has if its caller names none.
 const plainTTL = 30 * time.Second
 
-// Refuse answers plain requests, and the acquires of sessions, with the reason
+// Refuse answers plain requests, Status, and the acquires of sessions, with the reason
 // from now on; UNSPECIFIED ends that.
 func (a *Agent) Refuse(reason raftlockv1.Reason) {
 	a.mu.Lock()
