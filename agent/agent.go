@@ -105,6 +105,7 @@ type Agent struct {
 	probes   chan chan struct{} // the ticker answers them; see Progress
 	over     chan struct{}      // closed when Run stops
 	progress progress
+	census   census
 	stop     context.CancelCauseFunc // ends Run; set by it, before anything runs
 	stores   *Stores                 // set before node, closed after it
 

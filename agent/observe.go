@@ -2,16 +2,41 @@ package agent
 
 import (
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/raftlock/raftlock/agent/session"
 	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/telemetry"
 )
 
-// Observed is what this agent is now, for a scrape: it looks at every session.
+// censusAge is for how long a count of sessions and holds serves all scrapes:
+// counting stops the sessions for as long as it takes.
+const censusAge = 100 * time.Millisecond
+
+// census remembers the last count.
+type census struct {
+	mu   sync.Mutex // guards the rest
+	at   time.Time  // zero: nothing was counted yet
+	last session.Census
+}
+
+// of counts by count, or answers with what it counted just now.
+func (c *census) of(count func() session.Census) session.Census {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() || time.Since(c.at) >= censusAge {
+		c.last, c.at = count(), time.Now()
+	}
+	return c.last
+}
+
+// Observed is what this agent is now, for a scrape; what needs a look at every
+// session is of the last 100 ms.
 func (a *Agent) Observed() telemetry.State {
-	c := a.sessions.Census()
+	c := a.census.of(a.sessions.Census)
 	a.mu.Lock()
 	node, decided := a.node, a.decision != nil
 	a.mu.Unlock()

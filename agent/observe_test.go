@@ -3,6 +3,8 @@ package agent
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/raftlock/raftlock/agent/session"
 	"github.com/raftlock/raftlock/telemetry"
@@ -44,4 +46,25 @@ func TestNoMetricsIsNone(t *testing.T) {
 	var m session.Metrics = none
 	m.Acquired(session.OutcomeGranted)
 	m.Renewed(1)
+}
+
+// However often it is scraped, an agent counts its sessions ten times a second:
+// they stand still while it counts.
+func TestScrapesShareACount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counts := 0
+		a := lonely(t, &slowStore{files: map[string][]byte{}}, func() time.Duration {
+			counts++ // the sessions' Census is who reads the clock here
+			return 0
+		})
+		for range 10 {
+			for range 100 {
+				a.Observed()
+			}
+			time.Sleep(censusAge)
+		}
+		if counts != 10 {
+			t.Errorf("counted %d times in a second, want 10", counts)
+		}
+	})
 }
