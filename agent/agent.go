@@ -356,7 +356,7 @@ type leaderSide struct{ a *Agent }
 func (s leaderSide) Established(l *consensus.Leadership, state *fsm.State) {
 	a := s.a
 	d := newLeading(l, a.cfg.Clock, a.cfg.Log)
-	d.tracer = a.tracer
+	d.tracer, d.say = a.tracer, a.sessions.Say
 	d.adopt(state)
 	a.mu.Lock()
 	a.leading = d

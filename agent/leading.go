@@ -34,9 +34,12 @@ const (
 type leading struct {
 	l      *consensus.Leadership
 	node   *consensus.Node
+	term   uint64
 	clock  func() time.Duration
 	log    *slog.Logger
 	tracer trace.Tracer // nil: it makes no spans
+	// say logs what is told on the proposer's goroutine: it must not block.
+	say func(slog.Level, string, ...any)
 
 	ctx    context.Context // ends with the leadership
 	cancel context.CancelFunc
@@ -54,7 +57,7 @@ type leading struct {
 func newLeading(l *consensus.Leadership, clock func() time.Duration, log *slog.Logger) *leading {
 	ctx, cancel := context.WithCancel(context.Background()) // ends in close, which the agent waits for
 	return &leading{
-		l: l, node: l.Node(), clock: clock, log: log.With("term", l.Term()),
+		l: l, node: l.Node(), term: l.Term(), clock: clock, log: log.With(key.Term, l.Term()),
 		ctx: ctx, cancel: cancel,
 		table: lease.New(), links: make(map[uint64]*downlink), plain: make(map[fsm.ID]map[*downlink]struct{}),
 		traces: newHolderTraces(),
@@ -241,15 +244,21 @@ func (d *leading) end(x lease.Expired) {
 		Session: x.ID[:], Attachment: x.Attachment,
 		Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXPIRED}},
 	}
-	err := d.l.Propose(consensus.Proposal{Command: c, Vital: true, Done: func(r *command.Result, err error) {
-		if err == nil && r.Code == command.Code_CODE_OK {
-			d.log.Info("session expired", key.Session, hex.EncodeToString(x.ID[:]), key.Attachment, x.Attachment)
-		}
-	}})
+	done := func(r *command.Result, err error) { d.ended(x, r, err) }
+	err := d.l.Propose(consensus.Proposal{Command: c, Vital: true, Done: done})
 	if err != nil {
 		d.mu.Lock()
 		d.table.NotEnding(x.ID, d.clock())
 		d.mu.Unlock()
+	}
+}
+
+// ended runs on the proposer's goroutine: a log that nobody takes must stop no
+// commit.
+func (d *leading) ended(x lease.Expired, r *command.Result, err error) {
+	if err == nil && r.Code == command.Code_CODE_OK {
+		d.say(slog.LevelInfo, "session expired", key.Term, d.term,
+			key.Session, hex.EncodeToString(x.ID[:]), key.Attachment, x.Attachment)
 	}
 }
 

@@ -56,10 +56,15 @@ func (s *slowStore) set(f func()) {
 // lonely is an agent that sees nobody and never votes.
 func lonely(t *testing.T, store *slowStore, clock func() time.Duration) *Agent {
 	t.Helper()
+	return lonelyWith(t, store, clock, slog.New(slog.DiscardHandler))
+}
+
+func lonelyWith(t *testing.T, store *slowStore, clock func() time.Duration, log *slog.Logger) *Agent {
+	t.Helper()
 	cfg := Config{
 		Name: "a", Address: "a:1", Incarnation: 1, Clock: clock, Wall: time.Now, Rand: cryptorand.Reader,
 		Network: struct{ link.Network }{}, Gossip: crowd(nil), Store: store,
-		Bootstrap: bootstrap.DefaultConfig(), Consensus: consensus.DefaultConfig(), Log: slog.New(slog.DiscardHandler),
+		Bootstrap: bootstrap.DefaultConfig(), Consensus: consensus.DefaultConfig(), Log: log,
 	}
 	cfg.Bootstrap.Forwarder = true
 	a, err := New(cfg)

@@ -31,6 +31,9 @@ func (h *Host) say(level slog.Level, message string, args ...any) {
 	h.sayIn(context.Background(), level, message, args...) // no request's: lines of sessions
 }
 
+// Say is say for those beside the Host that must not wait for the log either.
+func (h *Host) Say(level slog.Level, message string, args ...any) { h.say(level, message, args...) }
+
 // sayIn says it in the course of the span in ctx: the line names its trace.
 func (h *Host) sayIn(ctx context.Context, level slog.Level, message string, args ...any) {
 	if !h.cfg.Log.Enabled(ctx, level) {
