@@ -43,6 +43,10 @@ type APIConfig struct {
 	Identity func(context.Context) (string, bool)
 	// Limiter bounds what each identity asks for; nil: nothing is bounded.
 	Limiter Limiter
+	// Work is for what takes this host's processors alone: what callers wrote is
+	// read, and pages of its own replica. Asked is for pages that a leader is asked
+	// for, who may take long to answer. Nil: any number at once.
+	Work, Asked Turns
 	// Seen is every agent in view.
 	Seen func() []Seen
 	// Version of the software, for people.
@@ -99,7 +103,7 @@ func (s *appStream) Close() { s.once.Do(func() { close(s.closed) }) }
 
 // Get reads one lock.
 func (s *API) Get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, error) {
-	leave, err := s.enter(ctx)
+	leave, err := s.counted(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -111,11 +115,17 @@ func (s *API) get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, err
 	if complaint := command.ValidName(q.Lock); complaint != "" {
 		return nil, refused(api.Reason_REASON_INVALID, complaint)
 	}
-	r, err := s.query(ctx, &linkpb.Query{Stale: q.Stale, Query: &linkpb.Query_Get{Get: &linkpb.GetLock{Lock: q.Lock}}})
+	return s.getBy(ctx, &linkpb.Query{Stale: q.Stale, Query: &linkpb.Query_Get{Get: &linkpb.GetLock{Lock: q.Lock}}})
+}
+
+// getBy reads one lock by a query of it.
+func (s *API) getBy(ctx context.Context, q *linkpb.Query) (*api.GetResponse, error) {
+	lock := q.GetGet().GetLock()
+	r, err := s.query(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	out := &api.GetResponse{Lock: &api.LockInfo{Name: q.Lock}, Stale: r.Stale, Index: r.Index}
+	out := &api.GetResponse{Lock: &api.LockInfo{Name: lock}, Stale: r.Stale, Index: r.Index}
 	if len(r.Locks) == 1 {
 		out.Lock = apiLock(r.Locks[0])
 	}
@@ -124,11 +134,16 @@ func (s *API) get(ctx context.Context, q *api.GetRequest) (*api.GetResponse, err
 
 // List reads a page of the locks that are held or waited for.
 func (s *API) List(ctx context.Context, q *api.ListRequest) (*api.ListResponse, error) {
-	leave, err := s.enter(ctx)
+	leave, err := s.counted(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
+	ctx, _, done, err := s.Page(ctx, q.Stale)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	list := &linkpb.ListLocks{
 		Prefix: q.Prefix, Pattern: q.Pattern, Owner: q.Owner, Contested: q.Contested,
 		After: q.After, Limit: q.Limit,

@@ -15,7 +15,8 @@ import (
 	"github.com/raftlock/raftlock/link/linkpb"
 )
 
-// queriesMax bounds the reads under way of one link.
+// queriesMax bounds the reads under way of one link. Those that serve releases
+// and renewals have as many again for themselves.
 const queriesMax = 256
 
 // downlink is the leader's end of one agent's link. Everything it sends passes
@@ -29,6 +30,7 @@ type downlink struct {
 	beat    atomic.Uint64 // the newest beat that awaits a confirm
 	beaten  chan struct{} // capacity 1: beat was set
 	queries chan struct{} // one slot a read under way
+	upkeep  chan struct{} // and one that serves a release or renewal
 }
 
 // serve runs one link until it breaks, is replaced, or the leadership ends.
@@ -38,6 +40,7 @@ func (d *leading) serve(hello *linkpb.Hello, conn link.DownConn) {
 		outbox:  outbox[*link.Down]{conn: conn, ready: make(chan struct{}, 1), done: make(chan struct{})},
 		beaten:  make(chan struct{}, 1),
 		queries: make(chan struct{}, queriesMax),
+		upkeep:  make(chan struct{}, queriesMax),
 	}
 	if !d.register(k) {
 		conn.Close()
@@ -280,8 +283,12 @@ func vital(c *command.Command) bool {
 
 // query reads on a goroutine of its own: a confirm takes a round trip.
 func (k *downlink) query(q *linkpb.Query) bool {
+	slots := k.queries
+	if q.Upkeep && !mutant.On("agent-upkeep") {
+		slots = k.upkeep
+	}
 	select {
-	case k.queries <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		k.Send(queryFrame(&linkpb.QueryAnswer{Id: q.Id, Detail: "too many reads under way"}))
 		return true
@@ -290,7 +297,7 @@ func (k *downlink) query(q *linkpb.Query) bool {
 	over := k.d.over
 	if !over {
 		k.d.owned.Go(func() {
-			defer func() { <-k.queries }()
+			defer func() { <-slots }()
 			a := answerQuery(k.d.ctx, k.d.node, q)
 			k.d.tellLeases(a)
 			k.Send(queryFrame(a))

@@ -15,6 +15,7 @@ import (
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/lease"
+	"github.com/raftlock/raftlock/link/linkpb"
 	"github.com/raftlock/raftlock/telemetry"
 )
 
@@ -39,7 +40,7 @@ func (s *API) Acquire(ctx context.Context, q *api.AcquireRequest) (*api.AcquireR
 	if err != nil {
 		return nil, err
 	}
-	leave, err := s.enter(ctx)
+	leave, err := s.counted(ctx)
 	if err != nil {
 		s.a.cfg.Metrics.Acquired(telemetry.Refused)
 		return nil, err
@@ -218,14 +219,15 @@ var givenUp = map[command.Code]bool{
 	command.Code_CODE_STALE_TOKEN: true,
 }
 
-// heldAs reads a lock, and refuses if owner does not hold it plainly.
+// heldAs reads a lock for a release or renewal, and refuses if owner does not
+// hold it plainly. No load refuses the read, which would refuse them.
 func (s *API) heldAs(ctx context.Context, lock, owner string) (*api.LockInfo, error) {
 	if complaint := command.Valid(&command.Command{Kind: &command.Command_PlainRelease{PlainRelease: &command.PlainRelease{
 		Lock: lock, Owner: owner, Token: 1,
 	}}}); complaint != "" {
 		return nil, refused(api.Reason_REASON_INVALID, complaint)
 	}
-	r, err := s.get(ctx, &api.GetRequest{Lock: lock})
+	r, err := s.getBy(ctx, &linkpb.Query{Upkeep: true, Query: &linkpb.Query_Get{Get: &linkpb.GetLock{Lock: lock}}})
 	if err != nil {
 		return nil, err
 	}

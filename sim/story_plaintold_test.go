@@ -6,6 +6,8 @@ import (
 	"time"
 
 	api "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/link"
+	"github.com/raftlock/raftlock/link/linkpb"
 )
 
 // toldUntilV fails the run if a lock was granted to the next before V of the
@@ -125,6 +127,36 @@ func TestStoryPlainKeepsItsPlaceElsewhere(t *testing.T) {
 		c.must("release of o", err)
 		if got := <-other; got <= token {
 			c.Fatal("token %d is granted after %d", got, token)
+		}
+	})
+}
+
+// A release that names no version is served by a read, which no crowd of other
+// reads of its agent keeps away.
+func TestStoryUpkeepReadsHaveTheirOwnSlots(t *testing.T) {
+	story(t, func(c *Cluster) {
+		agent := c.linked("raw")
+		defer agent.Close()
+		const crowd = 1000
+		var batch []*link.Up
+		for id := range uint64(crowd + 1) {
+			batch = append(batch, &link.Up{Frame: &linkpb.Up_Query{Query: &linkpb.Query{
+				Id: id, Upkeep: id == crowd, Query: &linkpb.Query_Get{Get: &linkpb.GetLock{Lock: "x"}},
+			}}})
+		}
+		c.must("send", agent.conn.Send(batch))
+		refused := 0
+		c.Wait(time.Second, "all answers", func() bool { return len(agent.Got()) == crowd+1 })
+		for _, f := range agent.Got() {
+			switch q := f.GetQuery(); {
+			case q.Id == crowd && !q.Ok:
+				c.Fatal("the read of a release: %s", q.Detail)
+			case !q.Ok:
+				refused++
+			}
+		}
+		if refused == 0 {
+			c.Fatal("no crowd")
 		}
 	})
 }

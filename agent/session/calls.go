@@ -15,8 +15,9 @@ import (
 )
 
 // callsMax bounds the calls of one agent that await an answer. Releases and
-// renewals have as much again for themselves, and cancels as much of their own: a
-// crowd that waits must not keep others from releasing.
+// renewals, and the reads that serve them, have as much again for themselves, and
+// cancels as much of their own: a crowd that waits must not keep others from
+// releasing.
 const callsMax = 4096
 
 // Errors of calls. Each says whether the request may have been applied.
@@ -160,6 +161,9 @@ func (h *Host) run(ctx context.Context, c *call) error {
 func (h *Host) load() int { return len(h.calls) - h.cancelling }
 
 func (c *call) bound() int {
+	if c.query.GetUpkeep() && !mutant.On("session-upkeep") {
+		return 2 * callsMax
+	}
 	switch c.cmd.GetKind().(type) {
 	case *command.Command_PlainRenew, *command.Command_PlainRelease:
 		return 2 * callsMax
@@ -189,7 +193,7 @@ func (h *Host) sendCall(c *call) {
 	}
 	h.up.nextID++
 	h.up.pending[h.up.nextID] = p
-	q := &linkpb.Query{Id: h.up.nextID, Stale: c.query.Stale, Query: c.query.Query}
+	q := &linkpb.Query{Id: h.up.nextID, Stale: c.query.Stale, Upkeep: c.query.Upkeep, Query: c.query.Query}
 	h.up.Send(&link.Up{Frame: &linkpb.Up_Query{Query: q}})
 }
 

@@ -242,6 +242,14 @@ func TestReleasesHaveTheirOwnBound(t *testing.T) {
 		if err := <-released; err != nil {
 			t.Error(err)
 		}
+		over, end := context.WithCancel(ctx)
+		end()
+		if _, err := s.h.Query(over, &linkpb.Query{}); !errors.Is(err, ErrTooMany) {
+			t.Errorf("a read: %v", err)
+		}
+		if _, err := s.h.Query(over, &linkpb.Query{Upkeep: true}); errors.Is(err, ErrTooMany) {
+			t.Errorf("the read of a release without a version: %v", err)
+		}
 		for _, a := range all {
 			a.leave()
 			<-a.done

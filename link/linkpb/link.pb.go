@@ -735,7 +735,10 @@ type Query struct {
 	//	*Query_Get
 	//	*Query_List
 	//	*Query_Sessions
-	Query         isQuery_Query `protobuf_oneof:"query"`
+	Query isQuery_Query `protobuf_oneof:"query"`
+	// It serves a release or renewal that names no version, which no crowd of
+	// other reads may keep away.
+	Upkeep        bool `protobuf:"varint,6,opt,name=upkeep,proto3" json:"upkeep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -816,6 +819,13 @@ func (x *Query) GetSessions() *ListSessions {
 		}
 	}
 	return nil
+}
+
+func (x *Query) GetUpkeep() bool {
+	if x != nil {
+		return x.Upkeep
+	}
+	return false
 }
 
 type isQuery_Query interface {
@@ -2779,13 +2789,14 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\vtraceparent\x18\x01 \x01(\tR\vtraceparent\x12\x1e\n" +
 	"\n" +
 	"tracestate\x18\x02 \x01(\tR\n" +
-	"tracestate\"\xd6\x01\n" +
+	"tracestate\"\xee\x01\n" +
 	"\x05Query\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x12-\n" +
 	"\x03get\x18\x03 \x01(\v2\x19.raftlock.link.v1.GetLockH\x00R\x03get\x121\n" +
 	"\x04list\x18\x04 \x01(\v2\x1b.raftlock.link.v1.ListLocksH\x00R\x04list\x12<\n" +
-	"\bsessions\x18\x05 \x01(\v2\x1e.raftlock.link.v1.ListSessionsH\x00R\bsessionsB\a\n" +
+	"\bsessions\x18\x05 \x01(\v2\x1e.raftlock.link.v1.ListSessionsH\x00R\bsessions\x12\x16\n" +
+	"\x06upkeep\x18\x06 \x01(\bR\x06upkeepB\a\n" +
 	"\x05query\"\x1d\n" +
 	"\aGetLock\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"\xda\x01\n" +
