@@ -170,3 +170,23 @@ func TestSentCallsAreOfUnknownOutcome(t *testing.T) {
 		})
 	})
 }
+
+// New sessions of a user do not keep out those that an older start of its agent
+// let open: they would lose their holds.
+func TestOpensKeepNoResumeOut(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		s.h.mu.Lock()
+		s.h.identities["uid:1"] = sessionsOfOneMax
+		s.h.mu.Unlock()
+		open := s.connect(nil)
+		open.open(1, usualTTL)
+		if all := open.heard(); len(all) == 0 || all[len(all)-1].GetAttached().GetReason() != api.Reason_REASON_LIMIT {
+			t.Errorf("an open heard %v", all)
+		}
+		before := s.connect(&app{id: ID{2}, exited: make(chan struct{}), ttl: usualTTL})
+		before.resume(1, s.now()+usualTTL)
+		if all := s.proposals(); len(all) != 1 || all[0].Command.GetResume() == nil {
+			t.Errorf("a resume was proposed as %v", all)
+		}
+	})
+}

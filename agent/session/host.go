@@ -29,10 +29,12 @@ const (
 	beatsKept     = 64
 
 	// Bounds of what an application may ask for; the state machine has its own.
-	ttlMin      = time.Duration(command.TTLNanosMin)
-	ttlMax      = time.Duration(command.TTLNanosMax)
-	sessionsMax = 1 << 16
-	// One identity's part of them.
+	ttlMin = time.Duration(command.TTLNanosMin)
+	ttlMax = time.Duration(command.TTLNanosMax)
+	// How many sessions may be opened here, and one identity's part of them. Twice
+	// as many may be resumed: after a restart whoever opens new ones must not keep
+	// out those of before, whose holds would be lost.
+	sessionsMax      = 1 << 16
 	sessionsOfOneMax = sessionsMax / 4
 	entriesMax       = command.NamedMax // one reconcile names them all
 )

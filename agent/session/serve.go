@@ -130,7 +130,7 @@ func (h *Host) open(q *api.Open, r *api.SessionRequest, str *stream, peer Peer, 
 			return nil, str.refuse(q.Seq, api.Reason_REASON_RATE_LIMITED, TooMuch("requests of this user", later))
 		}
 	}
-	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
+	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,11 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 	if peer.Exited() == nil {
 		return nil, str.refuse(q.Seq, api.Reason_REASON_DENIED, "this process cannot resume: its exit cannot be watched here (see Attached.stream_bound); open a new session")
 	}
-	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer)
+	room := 2 // for what an older start of this agent let open, whatever was opened since
+	if mutant.On("session-resume-room") {
+		room = 1
+	}
+	s, err := h.admit(q.Session, q.Secret, q.Seq, str, peer, room)
 	if err != nil {
 		return nil, err
 	}
@@ -178,18 +182,19 @@ func (h *Host) resume(q *api.Resume, r *api.SessionRequest, str *stream, peer Pe
 }
 
 // admit checks id and secret, refuses another process, and gives the session
-// the new stream. A known session keeps what is believed of it.
-func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer) (*session, error) {
+// the new stream. A known session keeps what is believed of it. An unknown one is
+// refused past room times the bounds.
+func (h *Host) admit(id, secret []byte, seq uint64, str *stream, peer Peer, room int) (*session, error) {
 	if len(id) != 16 || len(secret) < 16 || seq == 0 {
 		return nil, str.refuse(seq, api.Reason_REASON_INVALID, "a session needs 16 random bytes as id, 16 or more as secret, and a sequence from 1")
 	}
 	hash := hashOf(secret)
 	s := h.sessions[ID(id)]
 	if s == nil {
-		if len(h.sessions) >= sessionsMax {
+		if len(h.sessions) >= room*sessionsMax {
 			return nil, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions as it keeps")
 		}
-		if h.identities[peer.Identity()] >= sessionsOfOneMax {
+		if h.identities[peer.Identity()] >= room*sessionsOfOneMax {
 			return nil, str.refuse(seq, api.Reason_REASON_LIMIT, "this agent has as many sessions of this user as it keeps: close some")
 		}
 		s = newSession(ID(id), h.newProcess(peer))

@@ -142,6 +142,8 @@ var Rules = []Rule{
 		module + "agent/session", "^TestReleasesHaveTheirOwnBound$"},
 	{"agent-upkeep", "the leader keeps slots for reads that serve a release or renewal (design section 7)",
 		module + "sim", "^TestStoryUpkeepReadsHaveTheirOwnSlots$"},
+	{"session-resume-room", "sessions that are opened after an agent's restart keep none of before from being resumed (design section 6)",
+		module + "agent/session", "^TestOpensKeepNoResumeOut$"},
 	{"session-standings", "a reconcile's answer tells what happened while nobody listened (design section 7)",
 		module + "sim", "^TestStory(GrantLost|TwoVotersKilled)$"},
 	{"session-reconcile-next", "next is the lowest sequence that the agent has not seen (design section 7)",
