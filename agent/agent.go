@@ -103,6 +103,7 @@ type Agent struct {
 	tracer   trace.Tracer       // nil: no spans are made here
 	wake     chan struct{}      // capacity 1
 	probes   chan chan struct{} // the ticker answers them; see Progress
+	rests    chan chan struct{} // the router answers them; see Progress
 	over     chan struct{}      // closed when Run stops
 	progress progress
 	census   census
@@ -124,7 +125,11 @@ type Agent struct {
 
 // New makes an Agent. It starts nothing.
 func New(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1), probes: make(chan chan struct{}), over: make(chan struct{})}
+	a := &Agent{
+		cfg: cfg, wake: make(chan struct{}, 1), over: make(chan struct{}),
+		probes: make(chan chan struct{}), rests: make(chan chan struct{}),
+	}
+	a.progress.writing = make(chan struct{}, 1)
 	id, err := bootstrap.LoadServerID(cfg.Store, cfg.Rand)
 	if err != nil {
 		return nil, fmt.Errorf("server id: %w", err)

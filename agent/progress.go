@@ -20,6 +20,9 @@ const progressKey = "progress"
 // progress is the question whether all parts of an agent go on. One is under
 // way at a time: what does not answer gathers nobody.
 type progress struct {
+	// writing has one place: a write of who does not wait for its disk.
+	writing chan struct{}
+
 	mu    sync.Mutex // guards the rest
 	asked *asked     // nil: none under way
 	count uint64
@@ -36,13 +39,16 @@ type asked struct {
 
 // Progress returns nil when every part of this agent that can hang has answered
 // after the call, or after an earlier call that is still waited for: the
-// ticker, which drives beats and deadlines; where this agent is a Raft member,
-// the main loop, the state machine and the proposer; where it leads, its
-// leases; and the disk, which wrote a small file or said why not. None of it needs
-// other agents: one that is alone makes progress.
+// ticker, which drives beats and deadlines; the router, which finds and keeps the
+// link to the leader; where this agent is a Raft member, the main loop, the state
+// machine, the proposer and the disk, which wrote a small file or said why not;
+// where it leads, its leases. None of it needs other agents: one that is alone
+// makes progress.
 //
 // ErrNoProgress names the part that did not answer until ctx ended, or says why
 // it could not. It may be asked again; it costs two syncs of the disk each time.
+// Who is no member serves without its disk: there a disk that hangs is told in
+// the log, and no more.
 // It answers while Run runs.
 func (a *Agent) Progress(ctx context.Context) error {
 	q := a.ask()
@@ -90,6 +96,7 @@ func (a *Agent) askParts(q *asked, value []byte) error {
 		ask  func() error
 	}{
 		{"ticker", a.askTicker},
+		{"router", a.askRouter},
 		{"consensus", a.askConsensus},
 		{"leases", a.askLeases},
 		{"disk", func() error { return a.askDisk(value) }},
@@ -111,9 +118,22 @@ func (a *Agent) askTicker() error {
 	if mutant.On("progress-ticker") {
 		return nil
 	}
+	return a.askLoop(a.probes)
+}
+
+// askRouter waits until the router rests between two rounds, or looks after a
+// link that it has. Rounds, questions and dials have bounds: it rests soon.
+func (a *Agent) askRouter() error {
+	if mutant.On("progress-router") {
+		return nil
+	}
+	return a.askLoop(a.rests)
+}
+
+func (a *Agent) askLoop(loop chan<- chan struct{}) error {
 	turned := make(chan struct{})
 	select {
-	case a.probes <- turned:
+	case loop <- turned:
 	case <-a.over:
 		return errAgentEnded
 	}
@@ -147,12 +167,30 @@ func (a *Agent) askLeases() error {
 // as long as it has nothing to write, and followers hear its heartbeats. An
 // error is an answer: it is for whoever has to write to stop for it, and a full
 // disk does not keep a forwarder from its work.
+//
+// Nor does one that hangs: who is no member is not held up by it, and says so
+// when the next question finds the former write still under way.
 func (a *Agent) askDisk(value []byte) error {
-	if mutant.On("progress-disk") {
+	if a.Node() != nil {
+		if !mutant.On("progress-disk") {
+			a.write(value)
+		}
 		return nil
 	}
+	select {
+	case a.progress.writing <- struct{}{}:
+		go func() {
+			a.write(value)
+			<-a.progress.writing
+		}()
+	default:
+		a.cfg.Log.Warn("the data directory does not answer; it is not needed to serve here, but is for a restart")
+	}
+	return nil
+}
+
+func (a *Agent) write(value []byte) {
 	if err := a.cfg.Store.Save(progressKey, value); err != nil {
 		a.cfg.Log.Warn("the data directory cannot be written to", "error", err)
 	}
-	return nil
 }

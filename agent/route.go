@@ -75,7 +75,7 @@ func (a *Agent) route(ctx context.Context) error {
 		if r.next.address != "" && tries == 0 {
 			continue // found while the former link was there: no need to wait
 		}
-		if !sleep(ctx, a.retryDelay(tries)) {
+		if !a.rest(ctx, a.retryDelay(tries)) {
 			break
 		}
 	}
@@ -98,6 +98,23 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// rest is sleep for the router, which answers Progress then: it comes back here
+// soon, whether or not there is a leader.
+func (a *Agent) rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case turned := <-a.rests:
+			close(turned)
+		case <-t.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
@@ -356,7 +373,7 @@ func (r *router) watch(ctx context.Context, up *outbox[*link.Up]) {
 	defer up.close()
 	sessions := r.a.sessions
 	tries, patience := 0, min(sessions.Patience(), staleCheckMost)
-	for sleep(ctx, patience) {
+	for r.a.rest(ctx, patience) {
 		if !sessions.Stale() {
 			if sessions.Heard() {
 				r.again, r.silent = 0, 0
