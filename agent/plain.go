@@ -24,6 +24,9 @@ const (
 	plainTTL = 30 * time.Second
 	// A wait is never longer than the longest lease.
 	plainWaitMax = time.Duration(command.TTLNanosMax)
+	// A wait is renewed by an entry of the log every third of its TTL, which no
+	// rate counts: a shorter TTL than this is raised.
+	plainWaitTTLMin = time.Second
 	// A wait that is over has this long to see its cancel applied, so that its
 	// caller hears whether anything is left of it.
 	plainCancelTimeout = 5 * time.Second
@@ -66,7 +69,8 @@ func (s *API) Acquire(ctx context.Context, q *api.AcquireRequest) (*api.AcquireR
 	return &api.AcquireResponse{Lock: l}, nil
 }
 
-// plainAsk is the command of an acquire. A request id is made for a wait that has
+// plainAsk is the command of an acquire. A TTL below the least is refused, not
+// raised. A request id is made for a wait that has
 // none, and left out where nothing waits: a hold that is answered to one could
 // be taken back by its name.
 func (s *API) plainAsk(q *api.AcquireRequest, identity string) (*command.PlainAcquire, error) {
@@ -82,6 +86,9 @@ func (s *API) plainAsk(q *api.AcquireRequest, identity string) (*command.PlainAc
 	slices.SortFunc(a.Metadata, func(x, y *command.Pair) int { return cmp.Compare(x.Key, y.Key) })
 	if q.GetWaitNanos() == 0 {
 		return a, nil
+	}
+	if a.TtlNanos >= command.TTLNanosMin {
+		a.TtlNanos = max(a.TtlNanos, uint64(plainWaitTTLMin))
 	}
 	a.RequestId = q.RequestId
 	if a.RequestId == "" {

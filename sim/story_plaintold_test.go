@@ -160,3 +160,32 @@ func TestStoryUpkeepReadsHaveTheirOwnSlots(t *testing.T) {
 		}
 	})
 }
+
+// A wait of a very short TTL does not fill the log with its renewals: the TTL is
+// raised, and the answer says so. One below the least is refused all the same.
+func TestStoryPlainWaitOfAShortTTL(t *testing.T) {
+	story(t, func(c *Cluster) {
+		ctx, m := context.Background(), c.Forwarders[0]
+		a := c.plainAPI(m)
+		_, err := a.Acquire(ctx, plainFor("h", time.Minute, 0))
+		c.must("acquire of h", err)
+		_, err = a.Acquire(ctx, plainFor("o", 100*time.Millisecond, time.Minute))
+		c.refusedFor("a TTL below the least", err, "INVALID", "no")
+		told := make(chan *api.AcquireResponse, 1)
+		go func() {
+			r, _ := a.Acquire(ctx, plainFor("o", 200*time.Millisecond, time.Minute))
+			told <- r
+		}()
+		c.Wait(time.Second, "o waits", func() bool { return c.waiters("x") == 1 })
+		before := c.Checks.Count("renewed plain")
+		time.Sleep(10 * time.Second)
+		if n := c.Checks.Count("renewed plain") - before; n < 20 || n > 40 {
+			c.Fatal("renewed %d times in 10 s", n)
+		}
+		_, err = a.Release(ctx, &api.ReleaseRequest{Lock: "x", Owner: "h"})
+		c.must("release of h", err)
+		if r := <-told; time.Duration(r.GetLock().GetTtlNanos()) != time.Second {
+			c.Fatal("told %v", r)
+		}
+	})
+}

@@ -33,7 +33,7 @@ type AcquireRequest struct {
 	Lock  string                 `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`
 	// The caller's own name for itself.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	// Absent: 30 s. At least 200 ms.
+	// Absent: 30 s. At least 200 ms; of a wait, less than 1 s is raised to that.
 	TtlNanos *uint64 `protobuf:"varint,3,opt,name=ttl_nanos,json=ttlNanos,proto3,oneof" json:"ttl_nanos,omitempty"`
 	// How long to wait in the queue. Absent or 0: not at all (HELD).
 	WaitNanos *uint64 `protobuf:"varint,4,opt,name=wait_nanos,json=waitNanos,proto3,oneof" json:"wait_nanos,omitempty"`
