@@ -145,8 +145,9 @@ const (
 	// listScan bounds the locks that one page looks at.
 	listScan = 1 << 16
 	// listBytes bounds what a page has of names and metadata, reckoned with all
-	// that goes with them: it travels as one frame of a link.
-	listBytes = 2 << 20
+	// that goes with them: it travels as one frame of a link, and agents keep as
+	// many pages as callers read slowly.
+	listBytes = 256 << 10
 )
 
 // Filter chooses locks. Every field that is set must match.
@@ -188,23 +189,25 @@ func (v *View) List(f Filter) (page []LockInfo, next string) {
 		}
 		scanned, last = scanned+1, l.name
 		if v.chosen(l, f) {
-			page = append(page, v.describe(l))
-			bytes += listed(l)
+			found := v.describe(l)
+			page = append(page, found)
+			bytes += listed(found)
 		}
 		return true
 	})
 	return page, next
 }
 
-// listed is not less than the bytes that a lock takes of a page's frame.
-func listed(l lock) int {
+// listed is not less than the bytes that a lock takes of a page's frame, and
+// about what it takes of memory there.
+func listed(i LockInfo) int {
 	const (
-		holder = 1024 // with its owner's and its agent's name
-		pair   = 8
+		lock = 128
+		pair = 64
 	)
-	n := holder + len(l.name)
-	for _, p := range l.holder.metadata() {
-		n += pair + len(p.key) + len(p.value)
+	n := lock + len(i.Lock) + len(i.Holder.GetOwner()) + len(i.Holder.GetAgent())
+	for _, p := range i.Metadata {
+		n += pair + len(p.Key) + len(p.Value)
 	}
 	return n
 }
