@@ -1,6 +1,7 @@
 package jsonapi
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -78,12 +79,20 @@ func spanText(nanos uint64) string {
 
 func stamp(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
-func answer(w http.ResponseWriter, code int, body any) {
+func answer(w http.ResponseWriter, code int, body any) { send(w, code, encoded(body)) }
+
+func encoded(body any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(body) // it is ours, and has nothing that is no JSON
+	return b.Bytes()
+}
+
+func send(w http.ResponseWriter, code int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(body) // the caller hung up: nobody is there to be told
+	_, _ = w.Write(body) // the caller hung up: nobody is there to be told
 }

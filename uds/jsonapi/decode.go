@@ -57,19 +57,42 @@ var takers = map[string]func(*asked, json.RawMessage) error{
 	"version":    func(q *asked, v json.RawMessage) (err error) { q.version, err = versionOf(v); return err },
 }
 
-// decode reads the body of a request to its end: only then does net/http hear
-// when the caller hangs up.
+// decodeInTurn is decode for what may be costly to read. The body is there before
+// it has its turn: nobody waits for who sends slowly.
+func (h *Handler) decodeInTurn(w http.ResponseWriter, r *http.Request, f fields) (*asked, error) {
+	body, err := received(w, r, bodyBytesMax)
+	if err != nil {
+		return nil, err
+	}
+	done, err := h.c.Gate.Parse(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return parse(body, f)
+}
+
 func decode(w http.ResponseWriter, r *http.Request, f fields) (*asked, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyBytesMax))
+	body, err := received(w, r, plainBodyBytesMax)
+	if err != nil {
+		return nil, err
+	}
+	return parse(body, f)
+}
+
+// received reads the body of a request to its end: only then does net/http hear
+// when the caller hangs up.
+func received(w http.ResponseWriter, r *http.Request, bytesMax int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bytesMax))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return nil, failure{http.StatusRequestEntityTooLarge, invalid("the body has more than %d KiB: send less metadata", bodyBytesMax>>10)}
+		return nil, failure{http.StatusRequestEntityTooLarge, invalid("the body has more than %d KiB: send less", bytesMax>>10)}
 	case err != nil:
 		return nil, invalid("the body cannot be read: %v", err)
 	}
 	heardAll(w)
-	return parse(body, f)
+	return body, nil
 }
 
 func parse(body []byte, f fields) (*asked, error) {
@@ -245,13 +268,15 @@ func metadataOf(v json.RawMessage) (map[string]string, error) {
 			return err
 		}
 		s, err := text("metadata "+quoted(key), v)
+		if err != nil {
+			return err
+		}
 		out[key] = s
-		size += len(key) + len(s)
-		return err
+		if size += len(key) + len(s); size > metadataBytesMax {
+			return invalid("metadata: has more than the %d bytes in all that it may have", metadataBytesMax)
+		}
+		return nil
 	})
-	if err == nil && size > metadataBytesMax {
-		err = invalid("metadata: has %d bytes in all, and may have %d", size, metadataBytesMax)
-	}
 	return out, err
 }
 

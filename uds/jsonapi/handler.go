@@ -1,6 +1,7 @@
 package jsonapi
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,6 +15,9 @@ const (
 	// to come.
 	bodyBytesMax = 64 << 10
 	bodyTimeout  = 10 * time.Second
+	// plainBodyBytesMax bounds the body of a request without metadata: its names,
+	// all escaped, have 6 KiB. It is read at once, so it must not cost much.
+	plainBodyBytesMax = 16 << 10
 	// answerTimeout is for what is asked, which the API bounds by less, and for the
 	// writing of the answer; a wait comes on top.
 	answerTimeout = 30 * time.Second
@@ -24,6 +28,8 @@ type Config struct {
 	// API does what is asked. It is given the request's context, and refuses with
 	// gRPC statuses that carry an ErrorInfo of domain "raftlock".
 	API api.RaftLockServer
+	// Gate says when a request may go on.
+	Gate Gate
 	// Reach tells whether a leader is reached, for /readyz. It must be quick.
 	Reach func() api.Reason
 	// Metrics serves /metrics; nil: nothing is there.
@@ -37,10 +43,44 @@ type Config struct {
 	Writes bool
 }
 
+// Gate says when a request may go on, so that callers of this package are bounded
+// from their first byte to their last, and not only while the API is at it. The
+// contexts that it returns tell the API what was done already. Releases and
+// renewals are never kept at it.
+type Gate interface {
+	// EnterRead and EnterAcquire count a request in before anything else is done
+	// about it; leave is called when its answer was written.
+	EnterRead(context.Context) (in context.Context, leave func(), err error)
+	EnterAcquire(context.Context) (in context.Context, leave func(), err error)
+	// Parse waits until a body may be read for what it says; done is called when it was.
+	Parse(context.Context) (done func(), err error)
+	// Page waits until the API may be asked for a page; rest is called when its
+	// answer was made, done when it was written. Done alone will do for both.
+	Page(ctx context.Context, stale bool) (in context.Context, rest, done func(), err error)
+}
+
+// open is the Gate of who bounds nothing.
+type open struct{}
+
+func (open) EnterRead(ctx context.Context) (context.Context, func(), error) {
+	return ctx, func() {}, nil
+}
+
+func (open) EnterAcquire(ctx context.Context) (context.Context, func(), error) {
+	return ctx, func() {}, nil
+}
+
+func (open) Parse(context.Context) (func(), error) { return func() {}, nil }
+
+func (open) Page(ctx context.Context, _ bool) (in context.Context, rest, done func(), err error) {
+	return ctx, func() {}, func() {}, nil
+}
+
 // Handler serves the paths of the package comment.
 type Handler struct {
 	c     Config
 	fixed map[string]route
+	get   http.HandlerFunc
 }
 
 // route is a path and what each method does there.
@@ -48,9 +88,12 @@ type route map[string]http.HandlerFunc
 
 // New makes a Handler.
 func New(c Config) *Handler {
+	if c.Gate == nil {
+		c.Gate = open{}
+	}
 	h := &Handler{c: c}
 	h.fixed = map[string]route{
-		"/locks":        {http.MethodGet: h.list},
+		"/locks":        {http.MethodGet: entered(c.Gate.EnterRead, h.list)},
 		"/cluster/info": {http.MethodGet: h.info},
 		"/healthz":      {http.MethodGet: h.alive},
 		"/readyz":       {http.MethodGet: h.ready},
@@ -58,7 +101,9 @@ func New(c Config) *Handler {
 	if c.Metrics != nil {
 		h.fixed["/metrics"] = route{http.MethodGet: c.Metrics.ServeHTTP}
 	}
-	for path, write := range map[string]http.HandlerFunc{"acquire": h.acquire, "renew": h.renew, "release": h.release} {
+	acquire := entered(c.Gate.EnterAcquire, h.acquire)
+	h.get = entered(c.Gate.EnterRead, h.getLock)
+	for path, write := range map[string]http.HandlerFunc{"acquire": acquire, "renew": h.renew, "release": h.release} {
 		// A lock may bear one of these names: its GET is a read like any other.
 		h.fixed["/locks/"+path] = route{http.MethodPost: h.writes(write), http.MethodGet: h.get}
 	}
@@ -107,6 +152,19 @@ func (t route) allow() string {
 	return strings.Join(allowed, ", ")
 }
 
+// entered counts a request in until it is answered.
+func entered(enter func(context.Context) (context.Context, func(), error), next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		in, leave, err := enter(r.Context())
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		defer leave()
+		next(w, r.WithContext(in))
+	}
+}
+
 // writes guards what changes something.
 func (h *Handler) writes(write http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -136,7 +194,7 @@ func keyOf(r *http.Request) (string, error) {
 }
 
 func (h *Handler) acquire(w http.ResponseWriter, r *http.Request) {
-	q, err := decode(w, r, acquireFields)
+	q, err := h.decodeInTurn(w, r, acquireFields)
 	if err != nil {
 		refuse(w, err)
 		return

@@ -36,7 +36,7 @@ type listBody struct {
 	Index uint64 `json:"index"`
 }
 
-func (h *Handler) get(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) getLock(w http.ResponseWriter, r *http.Request) {
 	key, err := keyOf(r)
 	if err != nil {
 		refuse(w, err)
@@ -70,8 +70,15 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	a, err := h.c.API.List(r.Context(), q)
+	ctx, rest, done, err := h.c.Gate.Page(r.Context(), q.Stale)
 	if err != nil {
+		refuse(w, err)
+		return
+	}
+	defer done()
+	a, err := h.c.API.List(ctx, q)
+	if err != nil {
+		rest()
 		refuse(w, err)
 		return
 	}
@@ -79,7 +86,9 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 	for _, l := range a.GetLocks() {
 		out.Locks = append(out.Locks, h.readLock(l))
 	}
-	answer(w, http.StatusOK, out)
+	page := encoded(out)
+	rest() // whoever reads slowly keeps nobody else from their turn
+	send(w, http.StatusOK, page)
 }
 
 func listParameter(q *api.ListRequest, name, value string) (err error) {

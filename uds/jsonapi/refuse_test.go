@@ -66,7 +66,7 @@ func TestBadBodies(t *testing.T) {
 		{"metadata of numbers", "acquire", `{` + good + `,"metadata":{"a":1}}`, 400, `metadata "a": must be a text`},
 		{"metadata twice", "acquire", `{` + good + `,"metadata":{"a":"1","a":"2"}}`, 400, "is there twice"},
 		{"metadata nested", "acquire", `{` + good + `,"metadata":{"a":{"b":"c"}}}`, 400, "must be a text"},
-		{"metadata too large", "acquire", bodyOf(good, field("metadata", map[string]string{"a": strings.Repeat("x", 4096)})), 400, "may have 4096"},
+		{"metadata too large", "acquire", bodyOf(good, field("metadata", map[string]string{"a": strings.Repeat("x", 4096)})), 400, "more than the 4096"},
 		{"no UTF-8", "acquire", "{\"key\":\"\xff\",\"owner\":\"o\",\"ttl\":\"30s\"}", 400, "no UTF-8"},
 		{"half a surrogate pair", "acquire", `{"key":"\ud800","owner":"o","ttl":"30s"}`, 400, "surrogate"},
 		{"the wrong half", "acquire", `{"key":"\udc00\ud800","owner":"o","ttl":"30s"}`, 400, "surrogate"},
