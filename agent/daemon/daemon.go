@@ -154,7 +154,8 @@ func (d *Daemon) openAgent() error {
 		return fmt.Errorf("agent: %w", err)
 	}
 	d.api = agent.NewAPI(d.agent, agent.APIConfig{
-		Peer: d.kernel.peer, Identity: identity, Limiter: limiter, Seen: d.seen, Version: d.opt.Version, Log: d.log,
+		Peer: d.kernel.peer, Identity: identity, Limiter: limiter,
+		Work: limit.NewTurns(turns()), Asked: limit.NewTurns(turns()), Seen: d.seen, Version: d.opt.Version, Log: d.log,
 	})
 	return nil
 }

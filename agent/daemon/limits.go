@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 
 	"github.com/raftlock/raftlock/uds/limit"
@@ -52,5 +53,16 @@ func (o Options) validateLimits(bad complain) {
 func (o Options) limits() limit.Config {
 	c := limit.DefaultConfig()
 	c.Rate, c.Burst, c.Concurrent = int(o.LimitRate), int(o.LimitBurst), int(o.LimitConcurrent)
+	c.Kept = kept()
 	return c
 }
+
+// turns bound the heavy work of one kind.
+func turns() limit.TurnsConfig {
+	c := limit.DefaultTurnsConfig()
+	c.Kept = kept()
+	return c
+}
+
+// kept are the identities of who looks after the host and its agent.
+func kept() []string { return []string{"uid:0", fmt.Sprintf("uid:%d", os.Getuid())} }
