@@ -183,6 +183,9 @@ func (h *Host) LinkUp(u Uplink) {
 		h.sync(s)
 	}
 	for c := range h.calls {
+		if c.wait != nil {
+			c.wait.stirred() // no stir comes from a leader that was not asked
+		}
 		h.sendCall(c)
 	}
 	h.cfg.Wake()

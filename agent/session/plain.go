@@ -175,11 +175,15 @@ func (h *Host) rest(ctx context.Context, w *plainWait) error {
 func (h *Host) stirred(id ID) {
 	for c := range h.calls {
 		if c.wait != nil && c.wait.key.plain == id {
-			select {
-			case c.wait.stir <- struct{}{}:
-			default:
-			}
+			c.wait.stirred()
 		}
+	}
+}
+
+func (w *plainWait) stirred() {
+	select {
+	case w.stir <- struct{}{}:
+	default:
 	}
 }
 

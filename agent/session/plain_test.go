@@ -470,3 +470,19 @@ func TestRefusedRepetitionStillCancelsTheWait(t *testing.T) {
 		}
 	})
 }
+
+// A wait asks by every new link: what was granted meanwhile nobody stirs it for.
+func TestPlainWaitAsksByANewLink(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		a := s.plainly("r")
+		s.applied(s.proposal(), plainWaits)
+		synctest.Wait()
+		s.h.LinkDown()
+		s.relink()
+		s.applied(s.proposal(), plainHeld)
+		<-a.done
+		if a.err != nil {
+			t.Error(a.err)
+		}
+	})
+}
