@@ -236,37 +236,34 @@ class Client:
         metadata: dict[str, str] | None,
     ) -> Lock:
         nanos = self._ttl if ttl is None else _nanos(ttl)
-        with request_span(ACQUIRE) as span:
-            span.says(lock=name, try_=try_)
-            lock = self._ask(nanos, name, try_, priority, metadata, span.trace)
-            span.says(session=lock._core.id.hex())
-            lock._owner = self
-            try:
+        lock: Lock | None = None
+        try:
+            with request_span(ACQUIRE) as span:
+                span.says(lock=name, try_=try_)
+                while lock is None:
+                    core = self._session(nanos).core
+                    lock = Lock(core, name)
+                    try:
+                        core.ask(
+                            name, try_=try_, priority=priority, metadata=metadata, trace=span.trace, lock=lock
+                        )
+                    except SessionEndedError:
+                        # It ended after it was found; nothing was asked. The next is new.
+                        if not core.is_over():
+                            raise
+                        lock = None
+                span.says(session=lock._core.id.hex())
+                lock._owner = self
                 lock._core.wait(lock._ready, timeout)
-            except BaseException:  # interrupted
-                _undo(lock)
-                raise
-            lock._core.obtained(lock)
-            span.says(outcome="held", token=lock._token)
+                lock._core.obtained(lock)
+                span.says(outcome="held", token=lock._token)
             return lock
-
-    def _ask(
-        self,
-        ttl: int,
-        name: str,
-        try_: bool,
-        priority: int,
-        metadata: dict[str, str] | None,
-        trace: session_pb2.Trace | None,
-    ) -> Lock:
-        while True:
-            core = self._session(ttl).core
-            try:
-                return core.ask(name, try_=try_, priority=priority, metadata=metadata, trace=trace)
-            except SessionEndedError:
-                # It ended after it was found; nothing was asked. The next is new.
-                if not core.is_over():
-                    raise
+        except BaseException:
+            # Whatever it is (Ctrl-C, a broken span processor): without its handle
+            # nobody could give the lock back, and its session would be renewed.
+            if lock is not None:
+                lock._core.undo(lock)
+            raise
 
     def _session(self, ttl: int) -> Driver:
         """The session of a TTL, which is opened if there is none."""
@@ -319,15 +316,6 @@ class Client:
                 pause = min(2 * pause, REDIAL_MAX / SECOND)
         finally:
             close_channel(channel)
-
-
-def _undo(lock: Lock) -> None:
-    """Undo an acquire whose caller was interrupted, held or not."""
-    try:
-        lock._core.obtained(lock)
-        lock._core.start_release(lock)
-    except RaftLockError:
-        pass
 
 
 def _nanos(ttl: float) -> int:

@@ -159,8 +159,12 @@ class Core(Taker):
         priority: int = 0,
         metadata: dict[str, str] | None = None,
         trace: pb.Trace | None = None,
+        lock: Lock | None = None,
     ) -> Lock:
-        """Make an acquire. Its end is obtained's to tell, which must be called."""
+        """Make an acquire. Its end is obtained's to tell, or undo's; one must be called.
+
+        lock: the handle for it, by which a caller can undo what was interrupted here.
+        """
         metadata = dict(metadata or {})
         wrong = bounded(name, priority, metadata)
         if wrong:
@@ -170,16 +174,14 @@ class Core(Taker):
             self._refuse_if_over()
             if len(self.calls) + len(self.owed) >= CALLS_MAX:
                 raise QueueFullError(f"{CALLS_MAX} requests are unanswered")
-            lock = Lock(self, name)
+            lock = lock or Lock(self, name)
 
             def build(seq: int) -> pb.SessionRequest:
                 acquire = pb.Acquire(seq=seq, lock=name, priority=priority, metadata=metadata)
                 setattr(acquire, "try", try_)  # a keyword of Python
                 return pb.SessionRequest(acquire=acquire, trace=trace)
 
-            call = self._new_call(build, lock, acquire=True)
-            lock._seq = call.seq
-            self.locks[lock._seq] = lock
+            self._new_call(build, lock, acquire=True)
             return lock
 
     def obtained(self, lock: Lock) -> None:
@@ -195,14 +197,30 @@ class Core(Taker):
             reach = pb.REASON_OK if call is None else self.reach
             applied = "no" if call is not None and not call.sent else "unknown"
             err = given_up(reach, applied, self._obstacle(f"lock {lock.name!r}"))
-            self._fail(lock, err)
+            # The handle's state comes last: what is interrupted before is done again by undo.
+            if applied == "unknown":
+                self._owe(Debt(lock._seq, unanswered=call is not None))
             if call is not None:
                 self._drop(call, err)
             if applied == "no":
                 self.acks.add(lock._seq)  # it was never sent
-            else:
-                self._owe(Debt(lock._seq, unanswered=call is not None))
+            self._fail(lock, err)
             raise err
+
+    def undo(self, lock: Lock) -> None:
+        """Undo an acquire whose handle nobody will have: held, waiting, or not even asked."""
+        with self.mu:
+            if lock._state is State.ASKED and lock._seq not in self.calls and lock._seq not in self.owed:
+                # It was interrupted before there was a request.
+                self._over(lock, None)
+                if lock._seq:
+                    self.acks.add(lock._seq)
+                return
+        try:
+            self.obtained(lock)
+        except RaftLockError:
+            return
+        self.start_release(lock)
 
     def _obstacle(self, doing: str) -> str:
         """Add what stands in the way of an answer."""
@@ -257,14 +275,30 @@ class Core(Taker):
                 return lock._release
             if lock._state is not State.HELD:
                 return None
-            lock._state = State.RELEASING
-            lock._release = self._new_call(
-                lambda seq: pb.SessionRequest(
-                    release=pb.Release(seq=seq, hold=lock._seq, token=lock._token), trace=trace
-                ),
-                lock,
-            )
+            lock._state, before = State.RELEASING, self.seq
+            try:
+                lock._release = self._new_call(
+                    lambda seq: pb.SessionRequest(
+                        release=pb.Release(seq=seq, hold=lock._seq, token=lock._token), trace=trace
+                    ),
+                    lock,
+                )
+            except BaseException:  # Ctrl-C
+                self._release_interrupted(lock, before)
+                raise
             return lock._release
+
+    def _release_interrupted(self, lock: Lock, before: int) -> None:
+        """Finish the making of a release, or owe what it would have given back."""
+        call = self.calls.get(self.seq)
+        if call is not None and call.lock is lock:
+            lock._release = call
+            self._post(call.template, call)
+            return
+        self._over(lock, None)
+        self._owe(Debt(lock._seq, token=lock._token))
+        if self.seq > before:
+            self.acks.add(self.seq)  # it is never sent
 
     # The TTL.
 

@@ -97,6 +97,9 @@ class Ledger:
         self, build: Callable[[int], pb.SessionRequest], lock: Lock | None = None, acquire: bool = False
     ) -> Call:
         self.seq += 1
+        if lock is not None and acquire:
+            lock._seq = self.seq
+            self.locks[lock._seq] = lock
         call = Call(self.seq, build(self.seq), lock, acquire)
         self.calls[call.seq] = call
         self._post(call.template, call)

@@ -143,18 +143,22 @@ class Lock:
         """
         if self._forked():
             return
-        with request_span(RELEASE) as span:
-            span.says(lock=self._name, session=self._core.id.hex())
-            call = self._core.start_release(self, span.trace)
-            if call is None:
-                if self._err is not None:
-                    raise again(self._err)
-                return
-            if not self._core.wait(call.done, timeout):
-                raise self._core.gave_up(f"release {self._name!r}", "unknown")
-            if call.err is not None:
-                raise again(call.err)
-            span.says(outcome="released")
+        try:
+            with request_span(RELEASE) as span:
+                span.says(lock=self._name, session=self._core.id.hex())
+                call = self._core.start_release(self, span.trace)
+                if call is None:
+                    if self._err is not None:
+                        raise again(self._err)
+                    return
+                if not self._core.wait(call.done, timeout):
+                    raise self._core.gave_up(f"release {self._name!r}", "unknown")
+                if call.err is not None:
+                    raise again(call.err)
+                span.says(outcome="released")
+        except BaseException:
+            self._core.start_release(self)  # whatever came before it was (a broken span processor)
+            raise
 
     def __enter__(self) -> Lock:
         self._refuse_if_forked()
