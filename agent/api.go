@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -139,6 +140,10 @@ func (s *API) List(ctx context.Context, q *api.ListRequest) (*api.ListResponse, 
 		return nil, err
 	}
 	defer leave()
+	// What a name cannot match is not compared with every one.
+	if len(q.Pattern) > command.NameBytesMax {
+		return nil, refused(api.Reason_REASON_INVALID, fmt.Sprintf("pattern: at most %d bytes, as a name", command.NameBytesMax))
+	}
 	ctx, _, done, err := s.Page(ctx, q.Stale)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ func TestReadsAreBounded(t *testing.T) {
 	long := strings.Repeat("x", queryBytesMax)
 	for name, q := range map[string]*api.ListRequest{
 		"prefix":   {Prefix: long},
-		"pattern":  {Pattern: long, Stale: true},
+		"pattern":  {Pattern: strings.Repeat("*x", 257), Stale: true},
 		"metadata": {Metadata: map[string]string{"k": long}},
 	} {
 		_, err := s.List(t.Context(), q)
