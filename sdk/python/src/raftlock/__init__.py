@@ -24,6 +24,9 @@ Fork: handles are inert in a forked child: not valid, and releasing, leaving the
 block or collecting them does nothing. A client that the parent had not used yet
 can be used in the child.
 
+Signals: a handler should raise or set a flag; a call that it makes from the middle
+of another one is refused by a RuntimeError (see Client.lock).
+
 What can be raised, all of it RaftLockErrors (those marked * are builtin
 TimeoutErrors too):
 

@@ -17,6 +17,7 @@ from raftlock._core import REDIAL_MAX, REDIAL_MIN, TTL_MIN, Core
 from raftlock._driver import Driver
 from raftlock._errors import ClosedError, InvalidError, LimitError, RaftLockError, SessionEndedError
 from raftlock._lock import GRACE, Lock
+from raftlock._mutex import Mutex, to_take
 from raftlock._proto import read_pb2, session_pb2
 from raftlock._reads import LockInfo, Status, lock_info, status
 from raftlock._requests import bounded_name
@@ -45,9 +46,14 @@ class _Sessions:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.mu = threading.Lock()
+        self._mu = Mutex()
         self.drivers: list[Driver] = []
         self.closed = False
+
+    @property
+    def mu(self) -> threading.RLock:
+        """Guards drivers and closed."""
+        return to_take(self._mu)
 
 
 def _abandon(sessions: _Sessions) -> None:
@@ -120,6 +126,11 @@ class Client:
         first. metadata: what people should know of the holder, up to 4 KiB.
 
         Two calls for one name contend like strangers, also in one thread.
+
+        Signal handlers should raise (sys.exit(), say: whatever it interrupts is
+        undone) or set a flag, and use neither client nor handle. Where one comes
+        into the middle of another call, it gets a RuntimeError: waiting for that
+        call, which it interrupted, would never end.
 
         Raises WaitTimeout, NoLeaderError, NoQuorumError (all TimeoutErrors; they
         name what stood in the way), InvalidError, DeniedError, LimitError,

@@ -16,6 +16,7 @@ from raftlock._acks import Acks
 from raftlock._clock import Clock
 from raftlock._errors import LostError, ended_for, lost_for
 from raftlock._lock import Lock
+from raftlock._mutex import Mutex, to_take
 from raftlock._proto import session_pb2 as pb
 from raftlock._requests import Call, Debt, State
 from raftlock._ttls import TTLs
@@ -57,9 +58,9 @@ class Ledger:
         self.wait: Callable[[threading.Event, float | None], bool] = threading.Event.wait
 
         # mu guards everything below and every Lock's private part.
-        self.mu = threading.Lock()
-        self.wake = threading.Condition(self.mu)  # something to send, or the stream is over
-        self.look = threading.Condition(self.mu)  # a deadline came nearer, or something to log
+        self._mu = Mutex()
+        self.wake = threading.Condition(self._mu)  # something to send, or the stream is over
+        self.look = threading.Condition(self._mu)  # a deadline came nearer, or something to log
         self.done = threading.Event()  # the session is over; err is set before
         self.opened = threading.Event()  # attached once
 
@@ -90,6 +91,11 @@ class Ledger:
         self.closing = False
         self.refusal: BaseException | None = None  # it was opened, but cannot be used
         self.err: BaseException | None = None  # why it is over
+
+    @property
+    def mu(self) -> threading.RLock:
+        """The mutex, to be entered at once. RuntimeError: this thread has it."""
+        return to_take(self._mu)
 
     # Requests, from their making to their answer.
 

@@ -69,8 +69,8 @@ class Lock:
     def valid(self) -> bool:
         """Whether the lock is held now: the clock is compared with V in this call.
 
-        A method, not a property, since it asks anew each time. Never raises; in a
-        forked child it is False.
+        A method, not a property, since it asks anew each time. Never raises, but
+        for signal handlers (see Client.lock); in a forked child it is False.
         """
         try:
             return self.token != 0

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import grpc
 
 from raftlock._errors import ForkedError, InvalidError
+from raftlock._mutex import Mutex, to_take
 from raftlock._proto import read_pb2, session_pb2
 
 # The answer to a reconcile names every wait and hold of the session.
@@ -74,7 +74,7 @@ def check_path(path: str) -> None:
 
 _begun: int | None = None  # the process that began to use gRPC
 _alive: set[Any] = set()  # what must outlive a fork in the child
-_alive_mu = threading.Lock()
+_alive_mu = Mutex()
 
 
 def begin() -> None:
@@ -94,7 +94,7 @@ def new_channel(path: str) -> grpc.Channel:
     begin()
     target = "unix:" + urllib.parse.quote(os.path.abspath(path))
     channel = grpc.insecure_channel(target, options=_OPTIONS)
-    with _alive_mu:
+    with to_take(_alive_mu):
         _alive.add(channel)
     return channel
 
@@ -103,7 +103,7 @@ def close_channel(channel: grpc.Channel) -> None:
     """Close what new_channel made, in the process that made it."""
     if _begun == os.getpid():
         channel.close()
-        with _alive_mu:
+        with to_take(_alive_mu):
             _alive.discard(channel)
 
 
@@ -118,7 +118,7 @@ class SocketStream:
             response_deserializer=session_pb2.SessionResponse.FromString,
         )
         self._call = session(requests)
-        with _alive_mu:
+        with to_take(_alive_mu):
             _alive.add(self._call)
 
     def __iter__(self) -> Iterator[session_pb2.SessionResponse]:
@@ -130,7 +130,7 @@ class SocketStream:
             return
         self._call.cancel()
         close_channel(self._channel)
-        with _alive_mu:
+        with to_take(_alive_mu):
             _alive.discard(self._call)
 
 
@@ -160,7 +160,7 @@ def _in_child() -> None:
     global _alive_mu
     for thing in _alive:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-    _alive_mu = threading.Lock()
+    _alive_mu = Mutex()
 
 
 os.register_at_fork(after_in_child=_in_child)
