@@ -76,7 +76,7 @@ def test_while_one_writes_nobody_else_comes_in():
     with pytest.raises(raftlock.StaleTokenError), guard.writing("a", 1):
         written.append(1)
     assert written == [1, 2]
-    assert guard._writing == {}
+    assert guard._state.writing == {}
     guard.close()
 
 
@@ -99,3 +99,65 @@ def test_check_and_write_are_one_step(tmp_path):
         raftlock.Guard.check_within(db, "reports", 3)
     assert db.execute("SELECT text FROM reports").fetchall() == [("new",)]
     db.close()
+
+
+FORK = """
+import gc, os, signal, sys, threading, raftlock
+
+guard, memory = raftlock.Guard(sys.argv[1]), raftlock.Guard()
+memory.check("r", 5)
+inside, go, stop = threading.Event(), threading.Event(), threading.Event()
+
+def write():
+    with guard.writing("r", 5):
+        inside.set()
+        go.wait()
+
+def check():
+    while not stop.is_set():
+        guard.check("other", 1)
+
+def child():
+    signal.alarm(30)
+    with guard.writing("r", 6):
+        pass
+    guard.check("other", 1)
+    assert guard.highest("r") >= 6
+    for refused in (lambda: memory.check("r", 6), lambda: memory.highest("r")):
+        try:
+            refused()
+        except raftlock.ForkedError:
+            continue
+        raise AssertionError("not refused")
+    memory.close()
+    gc.collect()
+
+threads = [threading.Thread(target=write)] + [threading.Thread(target=check) for _ in range(2)]
+for t in threads:
+    t.start()
+inside.wait()
+statuses = []
+with guard.writing("mine", 1):
+    for _ in range(10):
+        pid = os.fork()
+        if pid == 0:
+            break
+        statuses.append(os.waitpid(pid, 0)[1])
+if pid == 0:
+    child()
+    os._exit(0)
+go.set()
+stop.set()
+for t in threads:
+    t.join()
+guard.check("r", 6)
+with guard.writing("mine", 2), guard.writing("r", 7):
+    pass
+print(statuses.count(0), memory.highest("r"), guard.highest("r"))
+"""
+
+
+def test_a_forked_child_has_a_guard_of_its_own(tmp_path):
+    """Forked while other threads write and check."""
+    process = script(FORK, str(tmp_path / "tokens.db"))
+    assert process.communicate(timeout=60) == ("10 5 7\n", "")
