@@ -183,6 +183,8 @@ func kindOf(flagType string) kind {
 	case "string":
 		// Numbers too: a group's, say. "true" is rather a mistake.
 		return kind{"text (between quotes, if need be)", []string{"!!str", "!!int", "!!float", "!!timestamp"}}
+	case "number|off":
+		return kind{"a number or off", []string{"!!str", "!!int"}}
 	default:
 		return kind{"one word of type " + flagType, []string{"!!str", "!!int", "!!float", "!!timestamp", "!!bool"}}
 	}

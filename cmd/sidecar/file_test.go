@@ -92,6 +92,8 @@ func TestFileMistakes(t *testing.T) {
 		{"no unit", "election-timeout: 5\n", `:1: election-timeout: it is to be a time with its unit, such as 5s, and is "5"`},
 		{"another unit", "election-timeout: 5x\n", `such as 5s, and is "5x"`},
 		{"no value", "name:\n", ":1: name: it is to be text (between quotes, if need be), and is empty; leave the line out"},
+		{"a word for a bound", "limit-rate: fast\n", `:1: limit-rate: it is to be a number or off, and is "fast"`},
+		{"bounds", "limit-rate: off\nlimit-burst: off\nlimit-concurrent: 7\n", ""},
 		{"a list for a word", "name: [a]\n", ", and is a list"},
 		{"a mapping for a word", "name: {a: b}\n", ", and is a mapping"},
 		{"a word for a list", "join: a,b\n", `:1: join: it is to be a list, such as [a, b], and is "a,b"`},
