@@ -117,6 +117,7 @@ func DefaultOptions() Options {
 func DevOptions(dir string) Options {
 	o := DefaultOptions()
 	o.Dev, o.Expect = true, 1
+	o.GossipPort, o.PeerPort = 0, 0 // nobody else is to find it
 	o.DataDir = filepath.Join(dir, "data")
 	o.Socket, o.AdminSocket = filepath.Join(dir, "raftlock.sock"), filepath.Join(dir, "admin.sock")
 	return o

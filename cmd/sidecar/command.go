@@ -59,7 +59,8 @@ Every flag can be given as a variable too, --data-dir as RAFTLOCK_DATA_DIR (list
 are separated by commas), and in a YAML file, as data-dir: /var/lib/raftlock
 (lists are YAML's, times are text such as 5s). A flag counts more than its
 variable, and that more than the file, which --config names. raftlock-sidecar
-config show tells what counts, and where it is from.
+config show tells what counts, and where it is from. How a process is called
+(--config, --dev, --dev-dir) is no key of a file.
 
 It stops in order on SIGINT or SIGTERM; a second signal kills it. The locks of
 living processes stay held: they go on with the next start.
@@ -190,8 +191,9 @@ func (f *flags) resolve(s *pflag.FlagSet) error {
 	dev := daemon.DevOptions(dir)
 	for name, value := range map[string]string{
 		"data-dir": dev.DataDir, "socket": dev.Socket, "admin-socket": dev.AdminSocket, "expect": strconv.Itoa(dev.Expect),
+		"gossip-port": strconv.Itoa(dev.GossipPort), "peer-port": strconv.Itoa(dev.PeerPort),
 	} {
-		if flag := s.Lookup(name); !flag.Changed {
+		if flag := s.Lookup(name); !flag.Changed || f.clients(name) {
 			if err := flag.Value.Set(value); err != nil {
 				return err
 			}
@@ -199,6 +201,12 @@ func (f *flags) resolve(s *pflag.FlagSet) error {
 		}
 	}
 	return nil
+}
+
+// clients says that a socket is named by what was exported for the clients of
+// another agent: who says where this one is to live has named its sockets.
+func (f *flags) clients(name string) bool {
+	return (name == "socket" || name == "admin-socket") && f.from[name] == variable(name) && f.from["dev-dir"] == "--dev-dir"
 }
 
 func (f *flags) dev() (string, error) {

@@ -185,11 +185,41 @@ func TestDevKeepsWhatWasGiven(t *testing.T) {
 	if o.Socket != "/tmp/mine.sock" || o.DataDir != dir+"/data" || o.Expect != 1 || !o.Dev {
 		t.Errorf("%+v", o)
 	}
+	if o.GossipPort != 0 || o.PeerPort != 0 {
+		t.Errorf("ports that another agent may have: %+v", o)
+	}
 	if f, s, err = parse(t, nil, "--dev-dir", dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.resolve(s); err == nil {
 		t.Error("--dev-dir without --dev is taken")
+	}
+}
+
+// What a shell exports for one agent's clients does not name another agent's sockets.
+func TestDevDirIsNoOtherAgents(t *testing.T) {
+	dir := t.TempDir()
+	exported := map[string]string{"RAFTLOCK_SOCKET": "/first/raftlock.sock", "RAFTLOCK_ADMIN_SOCKET": "/first/admin.sock"}
+	for _, c := range []struct {
+		name           string
+		variables      map[string]string
+		args           []string
+		socket, adminS string
+	}{
+		{"a folder is given", exported, []string{"--dev-dir", dir}, dir + "/raftlock.sock", dir + "/admin.sock"},
+		{"a socket too", exported, []string{"--dev-dir", dir, "--socket", "/s"}, "/s", dir + "/admin.sock"},
+		{"no folder", exported, nil, "/first/raftlock.sock", "/first/admin.sock"},
+		{"all by variables", map[string]string{"RAFTLOCK_DEV_DIR": dir, "RAFTLOCK_SOCKET": "/s"}, nil, "/s", dir + "/admin.sock"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, s, err := parse(t, c.variables, append([]string{"--dev"}, c.args...)...)
+			if err == nil {
+				err = f.resolve(s)
+			}
+			if err != nil || f.opt.Socket != c.socket || f.opt.AdminSocket != c.adminS {
+				t.Errorf("%v, %q, %q", err, f.opt.Socket, f.opt.AdminSocket)
+			}
+		})
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 
 func TestReferenceIsFresh(t *testing.T) {
 	page := reference.Page{
-		Intro: "The agent. Each row is a flag, a variable, and without its dashes a key of the YAML file.\n" +
-			"A flag counts more than its variable, and that more than the file.",
+		Intro: "The agent. Each row is a flag, a variable, and without its dashes a key of the YAML file\n" +
+			"(but for `--config`, `--dev` and `--dev-dir`). A flag counts more than its variable, and that more than the file.",
 		Defaults:      map[string]string{"name": "the host's name"},
 		Variable:      variable,
 		ExamplesRunBy: "TestExamplesAreTaken",
