@@ -1,5 +1,6 @@
 """A forked child has no part in its parent's locks."""
 
+import pytest
 from conftest import script
 
 # The child is ended by the interpreter's own way, with every finaliser run.
@@ -99,6 +100,23 @@ print("held", flush=True)
 """
 
 
+WARNED = """
+import sys, warnings, raftlock
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    client = raftlock.Client(sys.argv[1])
+    assert not said, "it has not connected"
+    client.lock("warned", timeout=30).release()
+    client.status()
+    with raftlock.Client(sys.argv[1], ttl=5) as another:
+        another.lock("warned", timeout=30).release()
+    client.close()
+said = [w for w in said if "GRPC_ENABLE_FORK_SUPPORT" in str(w.message)]
+assert all(w.category is RuntimeWarning for w in said)
+print(len(said))
+"""
+
+
 def run(text, agent):
     process = script(text, agent.socket)
     try:
@@ -126,3 +144,9 @@ def test_workers_that_fork_first(agent):
 def test_fork_while_threads_are_busy(agent):
     """A child that inherits a locked mutex must not wait for it."""
     assert run(FORK_UNDER_LOAD, agent) == ["held"]
+
+
+@pytest.mark.parametrize(("value", "warnings"), [("1", "1"), ("True", "1"), ("0", "0"), ("", "0")])
+def test_fork_support_of_grpc_is_warned_of_once(agent, monkeypatch, value, warnings):
+    monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", value)
+    assert run(WARNED, agent) == [warnings]

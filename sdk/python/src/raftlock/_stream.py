@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import urllib.parse
+import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -27,6 +28,10 @@ MESSAGE_BYTES_MAX = 16 << 20
 SOCKET_PATH_MAX = 107
 SERVICE = "/raftlock.v1.RaftLock/"
 SOCKETS = ("/run/raftlock.sock", "/run/raftlock/raftlock.sock")
+
+# gRPC's own handlers of forks, and how it is told to use them.
+FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+_TRUE = ("1", "t", "true", "y", "yes")
 
 _OPTIONS = (
     # Newer ones would send the escaped path, which some servers refuse.
@@ -82,6 +87,13 @@ def begin() -> None:
     global _begun
     if _begun is None:
         _begun = os.getpid()
+        if os.environ.get(FORK_SUPPORT, "").strip().lower() in _TRUE:
+            warnings.warn(
+                f"{FORK_SUPPORT} is set: children forked while other threads use a client can hang in gRPC;"
+                " unset it, handles are inert in forked children without it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     elif _begun != os.getpid():
         raise ForkedError(
             "its parent had used gRPC, which does not work in a forked child;"
