@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -133,11 +134,25 @@ func (o Options) Validate() error {
 	}
 	bad(o.DataDir == "", "--data-dir is empty: give a directory that is this agent's alone")
 	o.validateSockets(bad)
+	o.validateGroup(bad)
 	o.validateNetwork(bad)
 	o.validateFounding(bad)
 	o.validateTimings(bad)
 	o.validateLimits(bad)
 	return errors.Join(errors.Join(errs...), o.validateGossip())
+}
+
+// validateGroup looks the group up that the application socket is to be of. One
+// that was handed in has a group already.
+func (o Options) validateGroup(bad complain) {
+	if o.SocketGroup == "" || o.AppListener != nil {
+		return
+	}
+	if _, err := strconv.ParseUint(o.SocketGroup, 10, 31); err == nil {
+		return
+	}
+	_, err := user.LookupGroup(o.SocketGroup)
+	bad(err != nil, "--socket-group %q: %v: give the name or number of a group of this host's", o.SocketGroup, err)
 }
 
 // validateGossip asks gossip, which carries them, about the name and the join

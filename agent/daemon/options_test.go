@@ -24,6 +24,8 @@ func TestOptionsTellAllThatIsWrong(t *testing.T) {
 		{"no IP", func(o *Options) { o.Bind, o.Advertise = "localhost", "example.com" }, []string{"--bind", "--advertise"}},
 		{"a path too long", func(o *Options) { o.Socket = "/" + strings.Repeat("x", 107) }, []string{"--socket", "107"}},
 		{"one path twice", func(o *Options) { o.AdminSocket = o.Socket }, []string{"--admin-socket"}},
+		{"nobody's group", func(o *Options) { o.SocketGroup = "no-such-group" }, []string{"--socket-group", "no-such-group"}},
+		{"a group's number", func(o *Options) { o.SocketGroup = "54321" }, nil},
 		{"one port twice", func(o *Options) { o.GossipPort = o.PeerPort }, []string{"--gossip-port", "--peer-port"}},
 		{"HTTP for everybody", func(o *Options) { o.HTTP = "0.0.0.0:80" }, []string{"--http", "loopback"}},
 		{"HTTP on a taken port", func(o *Options) { o.HTTP = "127.0.0.1:7950" }, []string{"--http"}},

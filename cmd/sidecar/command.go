@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -156,7 +157,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 func (f *flags) run(cmd *cobra.Command) error {
 	opt := f.opt
 	log, err := f.logger(cmd.ErrOrStderr())
-	if err := errors.Join(err, opt.Validate()); err != nil {
+	if err := errors.Join(err, f.validate()); err != nil {
 		return err
 	}
 	if opt.Dev {
@@ -174,6 +175,20 @@ func (f *flags) run(cmd *cobra.Command) error {
 		return failure{err}
 	}
 	return failed(observed(cmd.Context(), opt))
+}
+
+// validate tells what is wrong with the options, each with where it was said: a
+// flag is told by its name, and a variable or a line of the file by theirs too.
+func (f *flags) validate() error {
+	err := f.opt.Validate()
+	if err == nil {
+		return nil
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = f.from.locate(line)
+	}
+	return errors.New(strings.Join(lines, "\n"))
 }
 
 // resolve gives what was not given the defaults of --dev, with --dev.

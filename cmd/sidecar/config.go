@@ -33,7 +33,7 @@ start with, given the same flags, variables and file.`,
 				return err
 			}
 			_, err = f.logger(cmd.ErrOrStderr())
-			if err := errors.Join(err, f.opt.Validate()); err != nil {
+			if err := errors.Join(err, f.validate()); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", cmp.Or(path, "no file was read; flags and variables"))

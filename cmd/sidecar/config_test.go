@@ -73,6 +73,19 @@ func TestCheckJudgesAsAStartDoes(t *testing.T) {
 	}
 }
 
+// A setting that can be read and makes no sense is told by where it stands.
+func TestCheckNamesTheOrigin(t *testing.T) {
+	path := written(t, "expect: 3\npeer-port: 99999\nsocket-group: no-such-group\nrole: x\n")
+	variables := map[string]string{"RAFTLOCK_BIND": "here", "RAFTLOCK_ROLE": "voter"}
+	code, _, errs := typed(variables, "", "config", "check", "--config", path, "--expect", "4")
+	for _, want := range []string{"  " + path + ":2: --peer-port 99999", "  " + path + `:3: --socket-group "no-such-group"`,
+		"  RAFTLOCK_BIND: --bind ", "  RAFTLOCK_ROLE: --role ", "  --expect 4"} {
+		if code != 64 || !strings.Contains(errs, want) {
+			t.Errorf("%d, %q lacks %q", code, errs, want)
+		}
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if code, out, errs := typed(nil, "", "completion", shell); code != 0 || !strings.Contains(out, "raftlock-sidecar") {

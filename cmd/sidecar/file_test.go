@@ -80,7 +80,7 @@ func TestFileMistakes(t *testing.T) {
 		{"nothing", "", ""},
 		{"a comment", "# nothing\n", ""},
 		{"dashes", "---\n", ""},
-		{"an alias", "name: &n x\nsocket-group: *n\n", ""},
+		{"an alias", "name: &n x\ndata-dir: *n\n", ""},
 		{"a key that is near", "\nexpct: 3\n", ":2: expct: no such setting; did you mean expect?"},
 		{"an underscore", "data_dir: /x\n", ":1: data_dir: no such setting; did you mean data-dir?"},
 		{"a key that is not", "frobnicate: 3\n", ":1: frobnicate: no such setting; the keys are the flags"},

@@ -37,6 +37,17 @@ func (o origins) note(s *pflag.FlagSet, origin func(flag string) string) {
 	})
 }
 
+// locate puts the origin of a setting before a complaint that begins with it.
+func (o origins) locate(complaint string) string {
+	name, found := strings.CutPrefix(complaint, "--")
+	name, _, _ = strings.Cut(name, " ")
+	origin := o[name]
+	if !found || origin == "" || strings.HasPrefix(origin, "--") {
+		return complaint
+	}
+	return origin + ": " + complaint
+}
+
 // load sets each flag that was not given on the command line from its variable,
 // else from the file. It returns the file's path, empty if none was read, and
 // everything that is wrong at once.
