@@ -81,12 +81,13 @@ var reasonCodes = map[api.Reason]codes.Code{
 	api.Reason_REASON_EXISTS:        codes.AlreadyExists,
 }
 
-// advice is what to do about an answer that says no, where its text does not.
+// advice is what to do about an answer that says no, where its text does not. It
+// is read by who releases as by who renews.
 var advice = map[api.Reason]string{
 	api.Reason_REASON_HELD:        "try again later, or wait your turn by giving a time to wait",
-	api.Reason_REASON_NOT_HELD:    "it was released, or its lease ran out: acquire it again",
-	api.Reason_REASON_NOT_OWNER:   "yours was released, or its lease ran out: acquire it again",
-	api.Reason_REASON_STALE_TOKEN: "that hold is over: acquire it again",
+	api.Reason_REASON_NOT_HELD:    "it was released, or its lease ran out: stop what it protected",
+	api.Reason_REASON_NOT_OWNER:   "yours, if you had it, was released, or its lease ran out: stop what it protected",
+	api.Reason_REASON_STALE_TOKEN: "that hold is over: stop what it protected",
 	api.Reason_REASON_LIMIT:       "release some first",
 	api.Reason_REASON_REVOKED:     "finish what you do with it, and release that token",
 	api.Reason_REASON_EXISTS:      "choose another owner",

@@ -48,6 +48,16 @@ func TestEveryReasonHasItsCode(t *testing.T) {
 	}
 }
 
+// Who releases gets the same advice as who renews, and wants no lock again.
+func TestAdviceFitsReleases(t *testing.T) {
+	for _, why := range []api.Reason{api.Reason_REASON_NOT_HELD, api.Reason_REASON_NOT_OWNER, api.Reason_REASON_STALE_TOKEN} {
+		st, _ := infoOf(t, refusedFor(why, "detail", nil))
+		if text := st.Message(); !strings.HasPrefix(text, "detail; ") || strings.Contains(text, "acquire") {
+			t.Errorf("%v: %q", why, text)
+		}
+	}
+}
+
 func TestErrorsTellReasonEffectAndNextStep(t *testing.T) {
 	s := &API{a: &Agent{decision: &bootstrap.Decision{ClusterID: "c"}}, log: slog.New(slog.DiscardHandler)}
 	for _, c := range []struct {

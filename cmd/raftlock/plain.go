@@ -51,7 +51,7 @@ Repeating it tells, and so does raftlock get; else the TTL gives the lock back.`
 			return orCaught(ctx, g.token(cmd, req.Wait, func(ctx context.Context, c *raftlock.Client) (raftlock.PlainLock, error) {
 				l, err := c.Acquire(ctx, req)
 				// Before the hint about agents, which are not the matter then.
-				return l, orCaught(ctx, orHeld(err, req))
+				return l, orCaught(ctx, orWait(orHeld(err, req), req))
 			}))
 		},
 	})
@@ -63,6 +63,17 @@ Repeating it tells, and so does raftlock get; else the TTL gives the lock back.`
 	f.StringToStringVar(&req.Metadata, "metadata", nil, "`key=value` for people to see; repeatable")
 	f.StringVar(&req.RequestID, "request-id", "", "names the wait: repeating the command with it keeps its place (default: a random one)")
 	return cmd
+}
+
+// orWait names the flag that waits.
+func orWait(err error, req raftlock.PlainAcquire) error {
+	switch {
+	case !errors.Is(err, raftlock.ErrHeld):
+		return err
+	case req.Wait == 0:
+		return fmt.Errorf("%w (--wait 1m)", err)
+	}
+	return fmt.Errorf("%w (more than --wait %v)", err, req.Wait)
 }
 
 // orHeld tells who may hold a lock without knowing it.

@@ -44,6 +44,8 @@ func TestPlainVerbs(t *testing.T) {
 		{"a rival", []line{
 			{"acquire a --owner me", 0, "1\n", ""},
 			{"acquire a --owner you", 75, "", "lock is held"},
+			{"acquire a --owner you", 75, "", "(--wait 1m)"},
+			{"acquire a --owner you --wait 20ms", 75, "", "(more than --wait 20ms)"},
 			{"acquire a --owner you --wait 20ms", 75, "", "a longer --wait"},
 			{"renew a --owner you", 76, "", "not the owner"},
 			{"release a --owner you", 76, "", "not the owner"},
