@@ -87,7 +87,7 @@ func denied(message string) error {
 }
 
 var unknownPath = local(codes.NotFound, api.Reason_REASON_NOT_FOUND,
-	"nothing is here: there are /locks, /locks/{key}, /locks/acquire, /locks/renew, /locks/release, /cluster/info, /healthz and /readyz")
+	"nothing is here: there are /locks, /locks/{key}, /locks/acquire, /locks/renew, /locks/release, /cluster/info, /healthz, /readyz and, where it is served, /metrics")
 
 func local(code codes.Code, why api.Reason, message string) error {
 	st, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{

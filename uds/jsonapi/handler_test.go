@@ -145,6 +145,12 @@ func TestOtherPaths(t *testing.T) {
 	if w := ask(c, http.MethodGet, "/readyz", "", nil); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "NO_QUORUM") {
 		t.Errorf("not ready: %d %s", w.Code, w.Body)
 	}
+	places := told(t, ask(c, http.MethodGet, "/", "", nil)).Message
+	for path := range New(c).fixed {
+		if !strings.Contains(places, path) {
+			t.Errorf("%q lacks %s", places, path)
+		}
+	}
 	c.Metrics = nil
 	for _, target := range []string{"/metrics", "/", "/lock", "/locks2", "/cluster", "/healthz/", "/Locks"} {
 		w := ask(c, http.MethodGet, target, "", nil)
