@@ -64,7 +64,8 @@ With --now the next is granted it at once, although the holder still believes
 that it holds: two work at the same time until the first one's lease is over.
 Only a resource that refuses old tokens is safe then.
 
-With --token only that grant is meant, and repeating the command is safe.`,
+With --token only that grant is meant, and repeating the command is safe. Exit
+status 76: nobody holds the lock, or not under that token; nothing was done.`,
 		Example: `  raftlock admin force-release nightly-report
   raftlock admin force-release nightly-report --token 4711
   raftlock admin force-release nightly-report --now --yes`,
@@ -107,9 +108,12 @@ func (a *admin) forceRelease(cmd *cobra.Command, req *raftlockv1.ForceReleaseReq
 	case err != nil:
 		return err
 	case a.json:
-		return printJSON(cmd.OutOrStdout(), map[string]any{"held": resp.GetHeld(), "token": resp.GetToken()})
+		err = printJSON(cmd.OutOrStdout(), map[string]any{"held": resp.GetHeld(), "token": resp.GetToken()})
+		if err == nil && !resp.GetHeld() {
+			err = exit(runner.ExitLost, nil)
+		}
 	case !resp.GetHeld():
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: not held, or not under that token; nothing was done\n", plain(req.GetLock()))
+		err = exit(runner.ExitLost, fmt.Errorf("%q is not held, or not under that token; nothing was done; raftlock get shows the holder", req.GetLock()))
 	case req.GetNow():
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: taken from the holder of token %d\n", plain(req.GetLock()), resp.GetToken())
 	default:

@@ -82,4 +82,7 @@ func TestCompletionOfFlags(t *testing.T) {
 			t.Errorf("%s: %d, %q", shell, code, errs)
 		}
 	}
+	if code, _, errs := typed("completion", "tcsh"); code != 64 || !strings.Contains(errs, "tcsh") {
+		t.Errorf("an unknown shell: %d, %q", code, errs)
+	}
 }

@@ -183,12 +183,13 @@ func TestAdmin(t *testing.T) {
 		code int
 		want string
 	}{
-		{"another token", []string{"force-release", "a", "--token", "4711"}, 0, "nothing was done"},
+		{"another token", []string{"force-release", "a", "--token", "4711"}, 76, "nothing was done"},
+		{"nobody's", []string{"force-release", "free"}, 76, "nothing was done"},
 		{"no such token", []string{"force-release", "a", "--token", "0"}, 64, "no grant has the token 0"},
 		{"revoke", []string{"force-release", "a", "--token", "1"}, 0, "the holder of token 1 was told"},
 		{"now, unconfirmed", []string{"force-release", "a", "--now"}, 64, "nothing was done"},
 		{"now", []string{"force-release", "a", "--now", "--yes"}, 0, "taken from the holder of token 1"},
-		{"json", []string{"force-release", "free", "--json"}, 0, `"held": false`},
+		{"json", []string{"force-release", "free", "--json"}, 76, `"held": false`},
 		{"forget", []string{"forget-founder", "c0ffee"}, 0, "forgotten: c0ffee"},
 		{"forget another", []string{"forget-founder", "bad"}, 75, "no such list"},
 	} {

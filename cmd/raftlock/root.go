@@ -58,6 +58,17 @@ func newRoot() *cobra.Command {
 	return root
 }
 
+// strictCompletion has completion fail for a shell that it does not know: cobra's
+// own prints help and calls it done. It is for after SetOut, which cobra's asks.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
 // newHelp is cobra's, but that it fails for what there is no help for.
 func newHelp() *cobra.Command {
 	return &cobra.Command{

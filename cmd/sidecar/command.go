@@ -98,6 +98,17 @@ failed; 64 wrong use.`,
 	return cmd
 }
 
+// strictCompletion has completion fail for a shell that it does not know: cobra's
+// own prints help and calls it done. It is for after SetOut, which cobra's asks.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
 // completions say what may follow each flag; without one, shells offer files.
 func completions(cmd *cobra.Command) {
 	words := map[string][]string{

@@ -92,6 +92,9 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s: %d, %q", shell, code, errs)
 		}
 	}
+	if code, _, errs := typed(nil, "", "completion", "tcsh"); code != 64 || !strings.Contains(errs, "tcsh") {
+		t.Errorf("an unknown shell: %d, %q", code, errs)
+	}
 	for _, c := range []struct {
 		args []string
 		want string

@@ -44,6 +44,7 @@ func failed(err error) error {
 // execute runs the command, says what went wrong, one problem a line, and
 // returns the exit status.
 func execute(ctx context.Context, cmd *cobra.Command) int {
+	strictCompletion(cmd)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
