@@ -1,5 +1,8 @@
 """Calls: lock, try_lock, release, and what becomes of those that give up."""
 
+import gc
+import weakref
+
 import pytest
 from fake import OK, FakeClient, holders_share, pb, story, want_lost
 
@@ -426,3 +429,17 @@ def test_loss_is_told_once():
         assert lost == [held]
         assert c.core.overdue()[1] == []
         want_lost(held)
+
+
+def test_a_released_handle_is_not_kept():
+    """It keeps its client, whose sessions end with it; a collection may be long in coming."""
+    with story() as c:
+        gc.disable()
+        try:
+            held = c.lock("a")
+            gone = weakref.ref(held)
+            held.release()
+            del held
+            assert gone() is None
+        finally:
+            gc.enable()

@@ -126,6 +126,7 @@ class Ledger:
         """End a call; nobody waits for its answer any more."""
         self.calls.pop(call.seq, None)
         call.err = err
+        call.lock = None  # handle and release name each other: neither would go before a collection
         call.done.set()
 
     def _owe(self, debt: Debt) -> None:

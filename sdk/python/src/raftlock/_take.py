@@ -158,10 +158,10 @@ class Taker(Ledger):
         if told and a.reason == pb.REASON_OK:
             self._standing(st, now)
             return
-        err = _answer_error(a)
+        err, lock = _answer_error(a), call.lock
         self._settle(call, err)
-        if call.lock is not None:
-            self._fail(call.lock, err)
+        if lock is not None:
+            self._fail(lock, err)
         refusal = a.reason not in (pb.REASON_OK, pb.REASON_UNSPECIFIED)
         if a.unknown or not refusal or (told and st.state != pb.Standing.STATE_GONE):
             self._owe(Debt(call.seq))
