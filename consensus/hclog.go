@@ -7,6 +7,7 @@ import (
 	"log"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -20,10 +21,11 @@ type hcLog struct {
 	hclog.Logger // the null logger, for what raft never calls
 	to           *slog.Logger
 	name         string
+	repeats      *repeats // of all that come from one newHCLog
 }
 
 func newHCLog(to *slog.Logger) hclog.Logger {
-	return &hcLog{Logger: hclog.NewNullLogger(), to: to}
+	return &hcLog{Logger: hclog.NewNullLogger(), to: to, repeats: newRepeats()}
 }
 
 func (l *hcLog) Trace(msg string, args ...any) { l.Log(hclog.Trace, msg, args...) }
@@ -33,10 +35,39 @@ func (l *hcLog) Warn(msg string, args ...any)  { l.Log(hclog.Warn, msg, args...)
 func (l *hcLog) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
 
 func (l *hcLog) Log(level hclog.Level, msg string, args ...any) {
+	peer, about := peerOf(args)
+	repeats := about && level == hclog.Error && repeating[msg]
+	if repeats {
+		level = hclog.Warn // it ends when the peer is back
+	}
 	if !l.enabled(level) {
 		return
 	}
-	l.to.Log(context.Background(), slogLevel(level), msg, rendered(args)...)
+	args = rendered(args)
+	if repeats {
+		untold, ok := l.repeats.take(repeat{msg, peer})
+		if !ok {
+			return
+		}
+		if untold > 0 {
+			args = append(args, "untold", untold)
+		}
+	}
+	l.to.Log(context.Background(), slogLevel(level), msg, args...)
+}
+
+// peerOf is which other server a line is about, if it is about one.
+func peerOf(args []any) (peer string, ok bool) {
+	for i := 0; i+1 < len(args); i += 2 {
+		if k := args[i]; k != "peer" && k != "target" {
+			continue
+		}
+		if server, ok := args[i+1].(raft.Server); ok {
+			return string(server.ID), true
+		}
+		return fmt.Sprint(args[i+1]), true
+	}
+	return "", false
 }
 
 func (l *hcLog) IsTrace() bool { return l.enabled(hclog.Trace) }
@@ -50,7 +81,7 @@ func (l *hcLog) enabled(level hclog.Level) bool {
 }
 
 func (l *hcLog) With(args ...any) hclog.Logger {
-	return &hcLog{Logger: l.Logger, to: l.to.With(rendered(args)...), name: l.name}
+	return &hcLog{Logger: l.Logger, to: l.to.With(rendered(args)...), name: l.name, repeats: l.repeats}
 }
 
 func (l *hcLog) Name() string { return l.name }
@@ -58,7 +89,7 @@ func (l *hcLog) Name() string { return l.name }
 func (l *hcLog) Named(name string) hclog.Logger { return l.ResetNamed(name) }
 
 func (l *hcLog) ResetNamed(name string) hclog.Logger {
-	return &hcLog{Logger: l.Logger, to: l.to, name: name}
+	return &hcLog{Logger: l.Logger, to: l.to, name: name, repeats: l.repeats}
 }
 
 func (l *hcLog) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
@@ -88,7 +119,7 @@ func slogLevel(level hclog.Level) slog.Level {
 // is, with our kind of dash.
 var keys = map[string]string{
 	"peer":             key.Node,
-	"from":             key.Node,
+	"target":           key.Node,
 	"server-id":        key.Node,
 	"leader-id":        key.Leader,
 	"last-leader-id":   "last_leader",
@@ -111,28 +142,55 @@ func keyOf(k string) string {
 	return strings.ReplaceAll(k, "-", "_")
 }
 
-// rendered gives raft's keys our names, and turns hclog's deferred formats into
-// text and members into their ids.
+// rendered gives raft's keys our names, and turns hclog's deferred formats, and
+// what can say itself in words, into text, and members into their ids: a JSON
+// handler would print their fields.
 func rendered(args []any) []any {
 	out := make([]any, len(args))
 	for i, a := range args {
-		if k, ok := a.(string); ok && i%2 == 0 {
+		if i%2 == 1 {
+			out[i-1], out[i] = keyFor(args[i-1], out[i-1], a), inWords(a)
+			continue
+		}
+		if k, ok := a.(string); ok {
 			a = keyOf(k)
-		}
-		switch v := a.(type) {
-		case raft.Server:
-			a = string(v.ID)
-		case *raft.Raft:
-			if i%2 == 1 {
-				out[i-1] = keySelf // it is called node, follower or leader
-			}
-		}
-		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
-			if format, ok := f[0].(string); ok {
-				a = fmt.Sprintf(format, f[1:]...)
-			}
 		}
 		out[i] = a
 	}
 	return out
+}
+
+// keyFor is what a value is called whose key alone does not tell: raft calls
+// servers, addresses and indices by one word.
+func keyFor(theirs, ours, value any) any {
+	switch value.(type) {
+	case *raft.Raft:
+		return keySelf // it is called node, follower or leader
+	case raft.ServerAddress:
+		if ours == key.Node || theirs == "from" {
+			return key.Address
+		}
+	case raft.Server, raft.ServerID:
+		if theirs == "from" {
+			return key.Node
+		}
+	}
+	return ours
+}
+
+func inWords(value any) any {
+	switch v := value.(type) {
+	case raft.Server:
+		return string(v.ID)
+	case hclog.Format:
+		if len(v) > 0 {
+			if format, ok := v[0].(string); ok {
+				return fmt.Sprintf(format, v[1:]...)
+			}
+		}
+	case time.Duration, time.Time, error: // handlers have a form of their own for these
+	case fmt.Stringer:
+		return fmt.Sprint(v)
+	}
+	return value
 }
