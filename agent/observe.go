@@ -54,8 +54,21 @@ func roleOf(node *consensus.Node, self raft.ServerID, decided bool) string {
 		return telemetry.Forwarder
 	}
 	servers, err := node.Servers()
-	if err == nil && slices.ContainsFunc(servers, func(s consensus.Server) bool { return s.ID == self && s.Voter }) {
+	if err != nil {
+		return telemetry.Standby
+	}
+	return memberRole(servers, self)
+}
+
+// memberRole is the role of who has Raft state, in the words that status and the
+// log use: who was removed forwards, and who knows no members yet is to be one.
+func memberRole(servers []consensus.Server, self raft.ServerID) string {
+	i := slices.IndexFunc(servers, func(s consensus.Server) bool { return s.ID == self })
+	switch {
+	case i >= 0 && servers[i].Voter:
 		return telemetry.Voter
+	case i < 0 && len(servers) > 0:
+		return telemetry.Forwarder
 	}
 	return telemetry.Standby
 }

@@ -6,7 +6,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/raftlock/raftlock/agent/session"
+	"github.com/raftlock/raftlock/consensus"
 	"github.com/raftlock/raftlock/telemetry"
 )
 
@@ -37,6 +40,19 @@ func TestMeasuredWordsAreInTheTable(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: the table has %v, measured is %v", c.metric, got, want)
 		}
+	}
+}
+
+// A member has one word for what it is, in status, log and metrics.
+func TestRemovedMemberIsAForwarder(t *testing.T) {
+	members := []consensus.Server{{ID: "a", Voter: true}, {ID: "b"}}
+	for self, want := range map[raft.ServerID]string{"a": telemetry.Voter, "b": telemetry.Standby, "c": telemetry.Forwarder} {
+		if got := memberRole(members, self); got != want {
+			t.Errorf("%s is a %s, want %s", self, got, want)
+		}
+	}
+	if got := memberRole(nil, "c"); got != telemetry.Standby {
+		t.Errorf("who is to be a member is a %s", got)
 	}
 }
 

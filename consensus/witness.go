@@ -41,7 +41,8 @@ type witness struct {
 const (
 	roleVoter   = "voter"
 	roleStandby = "standby"
-	roleNone    = "none"
+	// roleForwarder: it was removed, and forwards what it is asked.
+	roleForwarder = "forwarder"
 )
 
 // number takes a number that was written down.
@@ -113,7 +114,7 @@ func (w *witness) entries(logs []*raft.Log) {
 
 func (w *witness) members(l *raft.Log) {
 	var voters, standbys []string
-	role := roleNone
+	role := roleForwarder
 	for _, s := range raft.DecodeConfiguration(l.Data).Servers {
 		is := roleStandby
 		if s.Suffrage == raft.Voter {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/raftlock/raftlock/fsm/command"
 )
 
@@ -94,6 +96,18 @@ func TestVotesTermsAndMembersAreTold(t *testing.T) {
 			t.Errorf("a standby stood in %d elections", n)
 		}
 	})
+}
+
+// Who was removed and still runs is what status calls it.
+func TestRemovedMemberTellsThatItForwards(t *testing.T) {
+	var log heard
+	w := &witness{log: slog.New(slog.NewTextHandler(&log, nil)), self: "s1"}
+	for _, servers := range [][]raft.Server{{{ID: "s0"}, {ID: "s1"}}, {{ID: "s0"}}} {
+		w.members(&raft.Log{Index: 7, Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers})})
+	}
+	if !log.has("msg=role role=voter") || !log.has("msg=role role=forwarder") {
+		t.Error("it does not tell what it is")
+	}
 }
 
 // counted is Metrics.
