@@ -52,7 +52,7 @@ func printMembers(w io.Writer, nodes []raftlock.Node) error {
 		if n.Alive {
 			alive = "yes"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(n.Name), cmp.Or(n.Role, "-"), leader,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(n.Name), n.Role, leader,
 			cmp.Or(plain(n.Address), "-"), alive, cmp.Or(plain(n.ServerID), "-"))
 	}
 	return t.Flush()

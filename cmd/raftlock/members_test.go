@@ -19,7 +19,7 @@ func TestMembers(t *testing.T) {
 	code, out, errs := typed("members", "--socket", socket)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	want := []string{"NAME ROLE LEADER ADDRESS ALIVE ID", "n1 voter leader 10.0.0.1:7947 yes s1",
-		"n2 forwarder - 10.0.0.2:7947 no -", "n\uFFFD3 - - - no -"}
+		"n2 forwarder - 10.0.0.2:7947 no -", "n\uFFFD3 unknown - - no -"}
 	for i, line := range lines {
 		if code != 0 || len(lines) != len(want) || strings.Join(strings.Fields(line), " ") != want[i] {
 			t.Errorf("%d, %q, %q, want %q", code, line, errs, want[i])

@@ -152,7 +152,7 @@ func report(w io.Writer, s raftlock.Status, v verdict, asJSON bool) error {
 		quorum = fmt.Sprintf("%d voters, %d there, %d needed: %d more may fail", v.voters, v.alive, s.QuorumSize, max(v.alive-int(s.QuorumSize), 0))
 	}
 	_, err := fmt.Fprintf(w, "healthy:  %s\nleader:   %s\nagent:    %s, %s, version %s\nquorum:   %s\nsessions: %d here, with %d holds and %d waits\n\n",
-		plain(v.text), leader, plain(s.Agent), cmp.Or(v.role, "role not known"), plain(cmp.Or(s.Version, "not known")), quorum,
+		plain(v.text), leader, plain(s.Agent), cmp.Or(v.role, "unknown"), plain(cmp.Or(s.Version, "not known")), quorum,
 		s.Sessions, s.Holds, s.Waits)
 	if err != nil {
 		return err
@@ -167,7 +167,7 @@ func printNodes(w io.Writer, nodes []raftlock.Node) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tROLE\tALIVE\tADDRESS\tID")
 	for _, n := range nodes {
-		role, alive := cmp.Or(n.Role, "-"), "no"
+		role, alive := n.Role, "no"
 		if n.Leader {
 			role += ", leader"
 		}

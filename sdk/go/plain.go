@@ -27,7 +27,7 @@ type PlainLock struct {
 	Owner string `json:"owner"`
 	// Token is the fencing token of the grant.
 	Token uint64 `json:"token"`
-	// TTL is text in JSON, "30s".
+	// TTL is text in JSON, in seconds: "60s".
 	TTL time.Duration `json:"ttl"`
 	// Deadline is V: until when it is held at the most, on this host's
 	// CLOCK_BOOTTIME; 0 once released.
@@ -52,7 +52,7 @@ func (l PlainLock) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		plainLock
 		TTL string `json:"ttl"`
-	}{plainLock(l), l.TTL.String()})
+	}{plainLock(l), secondsText(l.TTL)})
 }
 
 // PlainAcquire asks for a plain hold.

@@ -1,12 +1,14 @@
 package raftlock
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"iter"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -34,7 +36,8 @@ type LockInfo struct {
 	// Revoked: marked for giving up, and still held.
 	Revoked  bool              `json:"revoked"`
 	Metadata map[string]string `json:"metadata"`
-	// TTL is that of the holder's session. In JSON it is text, "10s".
+	// TTL is that of the holder's session. In JSON it is text, in seconds:
+	// "60s".
 	TTL time.Duration `json:"ttl"`
 	// Stale: a replica told it that may be behind.
 	Stale bool `json:"stale"`
@@ -53,7 +56,13 @@ func (l LockInfo) MarshalJSON() ([]byte, error) {
 	if l.Metadata == nil {
 		l.Metadata = map[string]string{}
 	}
-	return json.Marshal(lockInfoJSON{lockInfo: lockInfo(l), TTL: l.TTL.String()})
+	return json.Marshal(lockInfoJSON{lockInfo: lockInfo(l), TTL: secondsText(l.TTL)})
+}
+
+// secondsText is a time in seconds, "30s" or "0.2s", as the agent's JSON over
+// HTTP has it.
+func secondsText(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -129,7 +138,7 @@ type Node struct {
 	ServerID string `json:"server_id"`
 	Address  string `json:"address"`
 	// Role is "voter", "standby", "forwarder", "fresh" (of no cluster yet), or
-	// empty.
+	// "unknown" while no leader tells.
 	Role   string `json:"role"`
 	Leader bool   `json:"leader"`
 	// Alive: gossip hears of it.
@@ -274,7 +283,7 @@ func statusOf(r *raftlockv1.StatusResponse) Status {
 	}
 	for _, n := range r.GetNodes() {
 		s.Nodes = append(s.Nodes, Node{Name: n.GetName(), ServerID: n.GetServerId(), Address: n.GetAddress(),
-			Role: strings.ToLower(plainName(n.GetRole(), "ROLE_")), Leader: n.GetLeader(), Alive: n.GetAlive()})
+			Role: cmp.Or(strings.ToLower(plainName(n.GetRole(), "ROLE_")), "unknown"), Leader: n.GetLeader(), Alive: n.GetAlive()})
 	}
 	return s
 }

@@ -127,14 +127,26 @@ func TestReadsAsJSON(t *testing.T) {
 			`"waiters":0,"revoked":false,"metadata":{},"stale":false,"ttl":"0s"}`},
 		{"page", Page{Locks: []LockInfo{}, Index: 4}, `{"locks":[],"next":"","stale":false,"index":4}`},
 		{"status", statusOf(&raftlockv1.StatusResponse{Agent: "n1", Reach: noQuorum, Term: 3, Nodes: []*raftlockv1.Node{
-			{Name: "n1", Role: raftlockv1.Node_ROLE_VOTER, Alive: true}}}),
+			{Name: "n1", Role: raftlockv1.Node_ROLE_VOTER, Alive: true}, {Name: "n2"}}}),
 			`{"agent":"n1","version":"","server_id":"","cluster_id":"","doing":"","reach":"NO_QUORUM","leader_id":"",` +
 				`"leader_name":"","term":3,"quorum_size":0,"has_quorum":false,"sessions":0,"holds":0,"waits":0,"nodes":[` +
-				`{"name":"n1","server_id":"","address":"","role":"voter","leader":false,"alive":true}]}`},
+				`{"name":"n1","server_id":"","address":"","role":"voter","leader":false,"alive":true},` +
+				`{"name":"n2","server_id":"","address":"","role":"unknown","leader":false,"alive":false}]}`},
 	} {
 		text, err := json.Marshal(c.of)
 		if err != nil || string(text) != c.want {
 			t.Errorf("%s: %s, %v", c.name, text, err)
+		}
+	}
+	// As HTTP writes them, and no hours or minutes.
+	for ttl, want := range map[time.Duration]string{
+		200 * time.Millisecond: "0.2s", time.Minute: "60s", 24*time.Hour - time.Nanosecond: "86399.999999999s", time.Hour: "3600s",
+	} {
+		read, rerr := json.Marshal(LockInfo{TTL: ttl})
+		wrote, werr := json.Marshal(PlainLock{TTL: ttl})
+		text := `"ttl":"` + want + `"`
+		if rerr != nil || werr != nil || !strings.Contains(string(read), text) || !strings.Contains(string(wrote), text) {
+			t.Errorf("%v: %s, %s", ttl, read, wrote)
 		}
 	}
 	var back LockInfo

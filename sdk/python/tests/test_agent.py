@@ -9,6 +9,8 @@ import pytest
 from conftest import eventually, script
 
 import raftlock
+from raftlock import _reads
+from raftlock._proto import read_pb2
 
 
 def test_lock_and_release(client):
@@ -79,6 +81,18 @@ def test_reads(client):
     assert status.nodes[0].role == "voter"
     with pytest.raises(raftlock.InvalidError):
         client.get("")
+
+
+def test_role_that_nobody_tells():
+    """While no leader tells, and of agents newer than this SDK."""
+    nodes = [
+        read_pb2.Node(name="a", role=read_pb2.Node.ROLE_FRESH),
+        read_pb2.Node(name="b"),
+        read_pb2.Node(name="c"),
+    ]
+    nodes[2].role = 99
+    told = _reads.status(read_pb2.StatusResponse(nodes=nodes)).nodes
+    assert [n.role for n in told] == ["fresh", "unknown", "unknown"]
 
 
 def test_lists_go_through_all_pages(client):

@@ -90,7 +90,7 @@ func (p *picture) take(s seen) (lines []string) {
 		say("%s: %s", s.agent, d)
 	}
 	for _, n := range s.status.Nodes {
-		if n.Name == s.agent && n.Role != "" && n.Role != p.role[n.Name] {
+		if n.Name == s.agent && n.Role != "" && n.Role != "unknown" && n.Role != p.role[n.Name] {
 			if p.ready {
 				say("%s is a %s now", n.Name, n.Role)
 			}

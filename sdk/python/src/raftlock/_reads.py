@@ -42,7 +42,7 @@ class Node:
     name: str
     server_id: str
     address: str
-    role: str  # "voter", "standby", "forwarder", "fresh" or "unspecified"
+    role: str  # "voter", "standby", "forwarder", "fresh" or "unknown"
     leader: bool
     alive: bool  # gossip hears of it
 
@@ -108,8 +108,7 @@ def status(m: read_pb2.StatusResponse) -> Status:
 
 
 def _node(n: read_pb2.Node) -> Node:
-    try:
+    role = "unknown"
+    if n.role in read_pb2.Node.Role.values() and n.role != read_pb2.Node.ROLE_UNSPECIFIED:
         role = read_pb2.Node.Role.Name(n.role)[len("ROLE_") :].lower()
-    except ValueError:
-        role = str(n.role)
     return Node(n.name, n.server_id, n.address, role, n.leader, n.alive)
