@@ -56,7 +56,7 @@ func TestHeavyWorkTakesTurns(t *testing.T) {
 			Limiter:  count, Work: work, Asked: asked, Log: slog.New(slog.DiscardHandler),
 		})
 		// Too long a question: it gets its turn, and goes no further.
-		q := &api.ListRequest{Pattern: string(make([]byte, queryBytesMax))}
+		q := &api.ListRequest{Prefix: string(make([]byte, queryBytesMax))}
 		for name, list := range map[string]func() error{
 			"gRPC": func() error { _, err := s.List(t.Context(), q); return err },
 			"JSON": func() error {
