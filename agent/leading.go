@@ -244,7 +244,11 @@ func (d *leading) end(x lease.Expired) {
 		Session: x.ID[:], Attachment: x.Attachment,
 		Kind: &command.Command_End{End: &command.End{Reason: command.EndReason_END_REASON_EXPIRED}},
 	}
-	done := func(r *command.Result, err error) { d.ended(x, r, err) }
+	var plain fsm.SessionInfo // its end forgets whose it was
+	if x.Incarnation == 0 && d.log.Enabled(d.ctx, slog.LevelDebug) {
+		d.node.Inspect(func(s *fsm.State) { plain, _ = s.Session(x.ID) })
+	}
+	done := func(r *command.Result, err error) { d.ended(x, plain, r, err) }
 	err := d.l.Propose(consensus.Proposal{Command: c, Vital: true, Done: done})
 	if err != nil {
 		d.mu.Lock()
@@ -254,9 +258,16 @@ func (d *leading) end(x lease.Expired) {
 }
 
 // ended runs on the proposer's goroutine: a log that nobody takes must stop no
-// commit.
-func (d *leading) ended(x lease.Expired, r *command.Result, err error) {
-	if err == nil && r.Code == command.Code_CODE_OK {
+// commit. Only sessions of agents are worth an operator's look: that a plain
+// one is not renewed is how its lock is given up, as often as its owners like.
+func (d *leading) ended(x lease.Expired, plain fsm.SessionInfo, r *command.Result, err error) {
+	switch {
+	case err != nil || r.Code != command.Code_CODE_OK:
+	case x.Incarnation == 0 && plain.Holds == 0:
+		d.say(slog.LevelDebug, "plain wait ran out", key.Term, d.term, key.Lock, plain.Lock, key.Owner, plain.Owner)
+	case x.Incarnation == 0:
+		d.say(slog.LevelDebug, "plain hold ran out", key.Term, d.term, key.Lock, plain.Lock, key.Owner, plain.Owner)
+	default:
 		d.say(slog.LevelInfo, "session expired", key.Term, d.term,
 			key.Session, hex.EncodeToString(x.ID[:]), key.Attachment, x.Attachment)
 	}

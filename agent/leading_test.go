@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/raftlock/raftlock/fsm"
 	"github.com/raftlock/raftlock/fsm/command"
 	"github.com/raftlock/raftlock/lease"
 )
@@ -41,7 +42,7 @@ func TestExpiryWaitsForNoLog(t *testing.T) {
 		go func() {
 			defer close(told)
 			for n := range uint64(5000) { // more than find a place
-				d.ended(lease.Expired{Attachment: n}, &command.Result{Code: command.Code_CODE_OK}, nil)
+				d.ended(lease.Expired{Attachment: n, Incarnation: 1}, fsm.SessionInfo{}, &command.Result{Code: command.Code_CODE_OK}, nil)
 			}
 		}()
 		select {
@@ -56,4 +57,36 @@ func TestExpiryWaitsForNoLog(t *testing.T) {
 			t.Error("no expiry was told once the log was taken again")
 		}
 	})
+}
+
+// A plain hold that runs out is its owner's business; a session's end is told.
+func TestPlainHoldsRunOutInSilence(t *testing.T) {
+	type said struct {
+		level   slog.Level
+		message string
+	}
+	plain := fsm.SessionInfo{Plain: true, Lock: "l", Owner: "o", Holds: 1}
+	ok := &command.Result{Code: command.Code_CODE_OK}
+	for _, c := range []struct {
+		name  string
+		x     lease.Expired
+		plain fsm.SessionInfo
+		r     *command.Result
+		err   error
+		want  said
+	}{
+		{"a session", lease.Expired{Attachment: 1, Incarnation: 7}, fsm.SessionInfo{}, ok, nil, said{slog.LevelInfo, "session expired"}},
+		{"a plain hold", lease.Expired{}, plain, ok, nil, said{slog.LevelDebug, "plain hold ran out"}},
+		{"a plain wait", lease.Expired{}, fsm.SessionInfo{Plain: true, Waits: 1}, ok, nil, said{slog.LevelDebug, "plain wait ran out"}},
+		{"renewed meanwhile", lease.Expired{}, plain, &command.Result{Code: command.Code_CODE_SUPERSEDED}, nil, said{}},
+		{"not committed", lease.Expired{}, plain, nil, context.Canceled, said{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got said
+			d := &leading{say: func(level slog.Level, message string, _ ...any) { got = said{level, message} }}
+			if d.ended(c.x, c.plain, c.r, c.err); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
 }
