@@ -272,14 +272,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	if d.http != nil {
 		core = append(core, begin("HTTP", d.http.run))
+		d.log.Info("serving HTTP", key.Address, d.http.listener.Addr().String(), "writes", d.opt.HTTPWrites)
 	}
 	telling := []*part{begin("health", d.report), begin("watchdog", d.guard), begin("status", d.show)}
 	d.log.Info("started", "name", d.opt.Name, "version", d.opt.Version, "socket", d.app.Addr(),
 		"peer", d.opt.advertised(d.peer.Addr().(*net.TCPAddr).Port), key.Node, d.agent.ServerID())
 	d.tell("READY=1")
-	if d.opt.Started != nil {
-		d.opt.Started()
-	}
 
 	<-ctx.Done()
 	d.log.Info("stopping")

@@ -61,13 +61,13 @@ func TestOneHost(t *testing.T) {
 	o := alone(t)
 	o.HTTP = "127.0.0.1:0"
 	ctx := within(t)
-	started := make(chan struct{}, 2) // this one and the restarted one
-	o.Started = func() { started <- struct{}{} }
+	reached := make(chan struct{}, 2) // this one and the restarted one
+	o.Reached = func() { reached <- struct{}{} }
 	stop := start(t, o)
 	select {
-	case <-started:
+	case <-reached:
 	case <-ctx.Done():
-		t.Fatal("it is not told that it started")
+		t.Fatal("it is not told that locks can be had")
 	}
 	s, err := raftlock.NewSession(ctx, raftlock.WithSocket(o.Socket))
 	if err != nil {

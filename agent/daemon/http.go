@@ -95,6 +95,7 @@ func (d *Daemon) report(ctx context.Context) error {
 	tick := time.NewTicker(reportInterval)
 	defer tick.Stop()
 	last := api.Reason_REASON_UNSPECIFIED
+	reached := d.opt.Reached
 	for {
 		if now := d.agent.Reach(); now != last {
 			status := healthpb.HealthCheckResponse_NOT_SERVING
@@ -105,6 +106,10 @@ func (d *Daemon) report(ctx context.Context) error {
 			d.app.Health().SetServingStatus(api.RaftLock_ServiceDesc.ServiceName, status)
 			d.log.Info("reach", "reach", reasonName(now))
 			last = now
+			if now == api.Reason_REASON_OK && reached != nil {
+				reached()
+				reached = nil
+			}
 		}
 		select {
 		case <-ctx.Done():

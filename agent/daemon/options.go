@@ -77,9 +77,10 @@ type Options struct {
 	SnapshotInterval time.Duration
 	// Dev: one host alone, on loopback.
 	Dev bool
-	// Started, if not nil, is called once by Run, when the sockets are served.
-	// Run waits for it.
-	Started func()
+	// Reached, if not nil, is called once by Run, when the sockets are served and
+	// a leader is reached for the first time: locks can be had. What tells of
+	// health waits for it.
+	Reached func()
 	// AppListener and AdminListener, if not nil, are served in place of Socket
 	// and AdminSocket, whose paths are then not touched: file, owner and mode are
 	// those of whoever made them. Open takes them over, also when it fails.

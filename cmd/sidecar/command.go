@@ -180,7 +180,7 @@ func (f *flags) run(cmd *cobra.Command) error {
 	opt.Log = log
 	opt.Version, _ = thisVersion()
 	if opt.Dev {
-		opt.Started = func() { next(cmd.OutOrStdout(), opt) }
+		opt.Reached = func() { next(cmd.OutOrStdout(), opt) }
 	}
 	if err := opt.FromSystemd(); err != nil {
 		return failure{err}
