@@ -15,7 +15,7 @@ type Metrics interface {
 	// took. The outcomes are the Outcome constants.
 	Acquired(outcome string)
 	// Answered: a request on a session's stream (acquire, release, set_ttl) had
-	// its first answer, with a reason of the API.
+	// its first answer, with a reason of the API; or nobody waits for it any more.
 	Answered(request, reason string, took time.Duration)
 	AcquireAnswered(outcome string, took time.Duration)
 	Waited(outcome string, took time.Duration)
@@ -132,6 +132,9 @@ func (h *Host) measureEnd(e *entry, how, outcome string) {
 		return
 	}
 	if !e.reported {
+		if why, ok := unansweredAs[outcome]; ok {
+			h.measureAnswered(e, why)
+		}
 		h.measureOut(e, outcome)
 		return
 	}
@@ -144,6 +147,13 @@ func (h *Host) measureEnd(e *entry, how, outcome string) {
 	if m.granted != 0 {
 		h.cfg.Metrics.HeldFor(how, h.cfg.Clock()-m.granted)
 	}
+}
+
+// unansweredAs is what ended a request that never had an answer: nobody waits for
+// one any more, and it was a request all the same.
+var unansweredAs = map[string]api.Reason{
+	OutcomeCancelled: api.Reason_REASON_CANCELLED,
+	OutcomeEnded:     api.Reason_REASON_SESSION_ENDED,
 }
 
 // measureGone is measureEnd by the cluster's word.

@@ -207,7 +207,9 @@ func TestRequestsAreMeasuredByReason(t *testing.T) {
 		s.applied(s.proposal(), &command.Result{})
 		a.cancel(3)
 		s.applied(s.proposal(), &command.Result{})
-		want := []string{"acquire OK", "acquire OK", "release STALE_TOKEN", "release OK"}
+		a.acquire(6, "z")
+		a.cancel(6) // before its answer
+		want := []string{"acquire OK", "acquire OK", "release STALE_TOKEN", "release OK", "acquire CANCELLED"}
 		if !slices.Equal(m.requests, want) {
 			t.Errorf("%q, want %q", m.requests, want)
 		}
