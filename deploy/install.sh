@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts the programs, the units, the user and the shells' completions where
-# systemd and shells look for them. "make install" calls it. It starts and
-# enables nothing: what to type next it prints.
+# Puts the programs, the units, the user, the shells' completions and the pages
+# of docs where systemd, shells and people look for them. "make install" calls
+# it. It starts and enables nothing: what to type next it prints.
 #
 #   BIN      where the built programs are (bin)
 #   PREFIX   where they go (/usr); the units follow it
@@ -25,10 +25,15 @@ program raftlock
 units=$root$prefix/lib/systemd/system
 install -d "$units"
 for unit in raftlock.service raftlock.socket raftlock-admin.socket; do
-	sed "s,/usr/bin/,$prefix/bin/,g" "deploy/systemd/$unit" >"$units/$unit"
+	sed "s,/usr/bin/,$prefix/bin/,g; s,/usr/share/,$prefix/share/,g" "deploy/systemd/$unit" >"$units/$unit"
 	chmod 0644 "$units/$unit"
 done
 install -D -m 0644 deploy/systemd/raftlock.sysusers.conf "$root$prefix/lib/sysusers.d/raftlock.conf"
+install -d -m 0755 "$root/etc/raftlock" # for what the agent is told; nothing is put there
+
+# What the service's Documentation names.
+install -d "$root$prefix/share/doc/raftlock"
+install -m 0644 docs/*.md "$root$prefix/share/doc/raftlock"
 
 # complete SHELL FILE: what the tool itself says.
 complete() {

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,15 @@ func TestInstallScript(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(to, path)); err != nil {
 			t.Error(err)
 		}
+	}
+	// What the operator is told to write needs its folder, and to read its page.
+	if d, err := os.Stat(filepath.Join(to, "etc/raftlock")); err != nil || d.Mode() != fs.ModeDir|0o755 {
+		t.Errorf("/etc/raftlock: %v, %v", d, err)
+	}
+	_, page, _ := strings.Cut(read(t, "deploy/systemd/raftlock.service"), "Documentation=file://")
+	page, _, _ = strings.Cut(page, "\n")
+	if p, err := os.Stat(filepath.Join(to, page)); err != nil || !p.Mode().IsRegular() {
+		t.Errorf("the documentation of the service, %q: %v", page, err)
 	}
 	n := 0
 	for _, b := range blocks("docs/install.md", read(t, "docs/install.md")) {
