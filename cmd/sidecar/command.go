@@ -279,8 +279,7 @@ Its state is kept in %s. In another terminal, type:
 
   export RAFTLOCK_SOCKET=%s
   export RAFTLOCK_ADMIN_SOCKET=%s
-  %s run hello -- sh -c 'echo "holding with token $RAFTLOCK_TOKEN"; sleep 20'
-  %s get hello
+  %s run hello -- sh -c 'echo "holding with token $RAFTLOCK_TOKEN"; %s get hello'
 
 `, o.Socket, o.DataDir, o.Socket, o.AdminSocket, tool, tool)
 }
