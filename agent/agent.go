@@ -121,6 +121,8 @@ type Agent struct {
 	answered map[string]bool
 
 	deposed sync.WaitGroup // leaderships on their way out
+	// others has a place for each read of other agents under way.
+	others chan struct{}
 }
 
 // New makes an Agent. It starts nothing.
@@ -128,6 +130,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, wake: make(chan struct{}, 1), over: make(chan struct{}),
 		probes: make(chan chan struct{}), rests: make(chan chan struct{}),
+		others: make(chan struct{}, readsForOthersMax),
 	}
 	a.progress.writing = make(chan struct{}, 1)
 	id, err := bootstrap.LoadServerID(cfg.Store, cfg.Rand)

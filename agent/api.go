@@ -168,16 +168,19 @@ func (s *API) List(ctx context.Context, q *api.ListRequest) (*api.ListResponse, 
 	return out, nil
 }
 
-// query reads through the leader, or, for a stale read, from the replica here
-// if there is one.
+// query reads through the leader, or, for a stale read, from a replica.
 func (s *API) query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, error) {
 	if proto.Size(q) > queryBytesMax {
 		return nil, refused(api.Reason_REASON_INVALID, "a read's names and metadata have 8 KiB together at most")
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if node := s.a.Node(); q.Stale && node != nil {
-		return answerQuery(ctx, node, q), nil
+	if q.Stale && s.a.ClusterID() != "" {
+		r, err := s.a.readStale(ctx, q)
+		if err != nil {
+			return nil, s.refusal(err, reads)
+		}
+		return r, nil
 	}
 	r, err := s.a.sessions.Query(ctx, q)
 	if err != nil {

@@ -59,7 +59,7 @@ func (d *leading) linkedSince(h *linkpb.Hello) bool {
 }
 
 // Answer answers the questions of others about this agent.
-func (a *Agent) Answer(_ context.Context, q *linkpb.Question) (*linkpb.Answer, error) {
+func (a *Agent) Answer(ctx context.Context, q *linkpb.Question) (*linkpb.Answer, error) {
 	out := &linkpb.Answer{ClusterId: a.ClusterID(), ServerId: a.ServerID(), Agent: a.cfg.Name}
 	switch q := q.Question.(type) {
 	case *linkpb.Question_Term:
@@ -72,6 +72,8 @@ func (a *Agent) Answer(_ context.Context, q *linkpb.Question) (*linkpb.Answer, e
 		out.Answer = &linkpb.Answer_Founding{Founding: f}
 	case *linkpb.Question_Members:
 		out.Answer = &linkpb.Answer_Members{Members: a.members()}
+	case *linkpb.Question_Read:
+		out.Answer = &linkpb.Answer_Read{Read: a.readForOthers(ctx, q.Read)}
 	default:
 		return nil, ErrQuestion
 	}

@@ -102,6 +102,8 @@ func CheckQuestion(q *linkpb.Question) error {
 		}
 	case *linkpb.Question_Members:
 		return present(q.Members, "question")
+	case *linkpb.Question_Read:
+		return present(q.Read, "question")
 	}
 	return fmt.Errorf("%w: nothing in a question", ErrInvalid)
 }

@@ -89,7 +89,7 @@ with --all. Each condition that is given must be met. --json prints an array.`, 
 }
 
 func staleFlag(cmd *cobra.Command, stale *bool) {
-	cmd.Flags().BoolVar(stale, "stale", false, "served by this agent's own replica: on a voter it works without a quorum")
+	cmd.Flags().BoolVar(stale, "stale", false, "served by any replica, perhaps an old answer; works without a quorum")
 }
 
 func options(stale bool) []raftlock.ReadOption {

@@ -1746,6 +1746,7 @@ type Question struct {
 	//	*Question_Term
 	//	*Question_Founding
 	//	*Question_Members
+	//	*Question_Read
 	Question      isQuestion_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1822,6 +1823,15 @@ func (x *Question) GetMembers() *Members {
 	return nil
 }
 
+func (x *Question) GetRead() *Query {
+	if x != nil {
+		if x, ok := x.Question.(*Question_Read); ok {
+			return x.Read
+		}
+	}
+	return nil
+}
+
 type isQuestion_Question interface {
 	isQuestion_Question()
 }
@@ -1838,11 +1848,18 @@ type Question_Members struct {
 	Members *Members `protobuf:"bytes,4,opt,name=members,proto3,oneof"`
 }
 
+type Question_Read struct {
+	// Asks a replica, which may be behind: it counts as stale, whatever it says.
+	Read *Query `protobuf:"bytes,5,opt,name=read,proto3,oneof"`
+}
+
 func (*Question_Term) isQuestion_Question() {}
 
 func (*Question_Founding) isQuestion_Question() {}
 
 func (*Question_Members) isQuestion_Question() {}
+
+func (*Question_Read) isQuestion_Question() {}
 
 // Term: which term is yours, and who leads it as far as you know. The confirm
 // of a leadership, and how an agent without a leader finds one.
@@ -2034,6 +2051,7 @@ type Answer struct {
 	//	*Answer_Term
 	//	*Answer_Founding
 	//	*Answer_Members
+	//	*Answer_Read
 	Answer        isAnswer_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2124,6 +2142,15 @@ func (x *Answer) GetMembers() *MembersAnswer {
 	return nil
 }
 
+func (x *Answer) GetRead() *QueryAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*Answer_Read); ok {
+			return x.Read
+		}
+	}
+	return nil
+}
+
 type isAnswer_Answer interface {
 	isAnswer_Answer()
 }
@@ -2140,11 +2167,18 @@ type Answer_Members struct {
 	Members *MembersAnswer `protobuf:"bytes,6,opt,name=members,proto3,oneof"`
 }
 
+type Answer_Read struct {
+	// Not ok: no replica here, or too many read it now.
+	Read *QueryAnswer `protobuf:"bytes,7,opt,name=read,proto3,oneof"`
+}
+
 func (*Answer_Term) isAnswer_Answer() {}
 
 func (*Answer_Founding) isAnswer_Answer() {}
 
 func (*Answer_Members) isAnswer_Answer() {}
+
+func (*Answer_Read) isAnswer_Answer() {}
 
 type TermAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2871,12 +2905,13 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\bmetadata\x18\x05 \x03(\v2\x19.raftlock.command.v1.PairR\bmetadata\x12\x1b\n" +
 	"\tttl_nanos\x18\x06 \x01(\x04R\bttlNanos\x12-\n" +
 	"\x10lease_left_nanos\x18\a \x01(\x04H\x00R\x0eleaseLeftNanos\x88\x01\x01B\x13\n" +
-	"\x11_lease_left_nanos\"\xc9\x01\n" +
+	"\x11_lease_left_nanos\"\xf8\x01\n" +
 	"\bQuestion\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12,\n" +
 	"\x04term\x18\x02 \x01(\v2\x16.raftlock.link.v1.TermH\x00R\x04term\x128\n" +
 	"\bfounding\x18\x03 \x01(\v2\x1a.raftlock.link.v1.FoundingH\x00R\bfounding\x125\n" +
-	"\amembers\x18\x04 \x01(\v2\x19.raftlock.link.v1.MembersH\x00R\amembersB\n" +
+	"\amembers\x18\x04 \x01(\v2\x19.raftlock.link.v1.MembersH\x00R\amembers\x12-\n" +
+	"\x04read\x18\x05 \x01(\v2\x17.raftlock.link.v1.QueryH\x00R\x04readB\n" +
 	"\n" +
 	"\bquestion\"\x06\n" +
 	"\x04Term\"\t\n" +
@@ -2887,7 +2922,7 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"RaftServer\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05voter\x18\x03 \x01(\bR\x05voter\"\x95\x02\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\"\xca\x02\n" +
 	"\x06Answer\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
@@ -2895,7 +2930,8 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\x05agent\x18\x03 \x01(\tR\x05agent\x122\n" +
 	"\x04term\x18\x04 \x01(\v2\x1c.raftlock.link.v1.TermAnswerH\x00R\x04term\x12>\n" +
 	"\bfounding\x18\x05 \x01(\v2 .raftlock.link.v1.FoundingAnswerH\x00R\bfounding\x12;\n" +
-	"\amembers\x18\x06 \x01(\v2\x1f.raftlock.link.v1.MembersAnswerH\x00R\amembersB\b\n" +
+	"\amembers\x18\x06 \x01(\v2\x1f.raftlock.link.v1.MembersAnswerH\x00R\amembers\x123\n" +
+	"\x04read\x18\a \x01(\v2\x1d.raftlock.link.v1.QueryAnswerH\x00R\x04readB\b\n" +
 	"\x06answer\"\xae\x01\n" +
 	"\n" +
 	"TermAnswer\x12\x12\n" +
@@ -3043,26 +3079,28 @@ var file_link_linkpb_link_proto_depIdxs = []int32{
 	23, // 29: raftlock.link.v1.Question.term:type_name -> raftlock.link.v1.Term
 	29, // 30: raftlock.link.v1.Question.founding:type_name -> raftlock.link.v1.Founding
 	24, // 31: raftlock.link.v1.Question.members:type_name -> raftlock.link.v1.Members
-	26, // 32: raftlock.link.v1.MembersAnswer.servers:type_name -> raftlock.link.v1.RaftServer
-	28, // 33: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
-	36, // 34: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
-	25, // 35: raftlock.link.v1.Answer.members:type_name -> raftlock.link.v1.MembersAnswer
-	32, // 36: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
-	33, // 37: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
-	34, // 38: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
-	35, // 39: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
-	31, // 40: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
-	30, // 41: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
-	2,  // 42: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
-	3,  // 43: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
-	22, // 44: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
-	4,  // 45: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
-	27, // 46: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
-	45, // [45:47] is the sub-list for method output_type
-	43, // [43:45] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	11, // 32: raftlock.link.v1.Question.read:type_name -> raftlock.link.v1.Query
+	26, // 33: raftlock.link.v1.MembersAnswer.servers:type_name -> raftlock.link.v1.RaftServer
+	28, // 34: raftlock.link.v1.Answer.term:type_name -> raftlock.link.v1.TermAnswer
+	36, // 35: raftlock.link.v1.Answer.founding:type_name -> raftlock.link.v1.FoundingAnswer
+	25, // 36: raftlock.link.v1.Answer.members:type_name -> raftlock.link.v1.MembersAnswer
+	19, // 37: raftlock.link.v1.Answer.read:type_name -> raftlock.link.v1.QueryAnswer
+	32, // 38: raftlock.link.v1.Founding.promise:type_name -> raftlock.link.v1.Promise
+	33, // 39: raftlock.link.v1.Founding.abandon:type_name -> raftlock.link.v1.Abandon
+	34, // 40: raftlock.link.v1.Founding.start:type_name -> raftlock.link.v1.Start
+	35, // 41: raftlock.link.v1.Founding.inquire:type_name -> raftlock.link.v1.Inquire
+	31, // 42: raftlock.link.v1.FoundingList.members:type_name -> raftlock.link.v1.FoundingMember
+	30, // 43: raftlock.link.v1.Promise.list:type_name -> raftlock.link.v1.FoundingList
+	2,  // 44: raftlock.link.v1.FoundingAnswer.standing:type_name -> raftlock.link.v1.FoundingAnswer.Standing
+	3,  // 45: raftlock.link.v1.Peer.Link:input_type -> raftlock.link.v1.UpBatch
+	22, // 46: raftlock.link.v1.Peer.Ask:input_type -> raftlock.link.v1.Question
+	4,  // 47: raftlock.link.v1.Peer.Link:output_type -> raftlock.link.v1.DownBatch
+	27, // 48: raftlock.link.v1.Peer.Ask:output_type -> raftlock.link.v1.Answer
+	47, // [47:49] is the sub-list for method output_type
+	45, // [45:47] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_link_linkpb_link_proto_init() }
@@ -3098,11 +3136,13 @@ func file_link_linkpb_link_proto_init() {
 		(*Question_Term)(nil),
 		(*Question_Founding)(nil),
 		(*Question_Members)(nil),
+		(*Question_Read)(nil),
 	}
 	file_link_linkpb_link_proto_msgTypes[24].OneofWrappers = []any{
 		(*Answer_Term)(nil),
 		(*Answer_Founding)(nil),
 		(*Answer_Members)(nil),
+		(*Answer_Read)(nil),
 	}
 	file_link_linkpb_link_proto_msgTypes[26].OneofWrappers = []any{
 		(*Founding_Promise)(nil),
