@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"errors"
+	"os"
 	"slices"
 	"sync"
 )
@@ -15,10 +16,15 @@ var (
 	errStopping = errors.New("the server is stopping")
 )
 
+// keptMax are places that only the superuser and this process's own user may
+// take: whoever is to mend a crowd, or to see that the agent lives, gets in.
+const keptMax = 16
+
 // crowd counts connections, and closes silent ones where others need the room,
 // and those of HTTP on which nothing is under way: their clients make new ones.
 type crowd struct {
 	max, userMax, silentMax, idleMax int
+	own                              uint32
 
 	// mu guards the rest.
 	mu      sync.Mutex
@@ -35,6 +41,7 @@ func newCrowd(c Config) *crowd {
 		userMax:   max(1, c.Connections/4*3),
 		silentMax: c.Silent,
 		idleMax:   max(1, c.Connections/4),
+		own:       uint32(os.Geteuid()),
 		idle:      list.New(),
 		members:   make(map[*conn]struct{}),
 		users:     make(map[uint32]int),
@@ -54,6 +61,10 @@ func (d *crowd) admit(c *conn) (evicted *conn, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	uid := c.peer.UID
+	room := d.max
+	if uid == 0 || uid == d.own {
+		room += keptMax
+	}
 	switch {
 	case d.closed:
 		return nil, errStopping
@@ -61,7 +72,7 @@ func (d *crowd) admit(c *conn) (evicted *conn, err error) {
 		if evicted = cmp.Or(d.oldestSilent(uid), d.longestIdle(func(c *conn) bool { return c.peer.UID == uid })); evicted == nil {
 			return nil, errFullUser
 		}
-	case len(d.members) >= d.max || len(d.silent) >= d.silentMax:
+	case len(d.members) >= room || len(d.silent) >= d.silentMax:
 		if evicted = cmp.Or(d.oldestSilent(d.mostSilent()), d.longestIdle(func(*conn) bool { return true })); evicted == nil {
 			return nil, errFull
 		}

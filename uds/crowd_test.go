@@ -30,6 +30,8 @@ func TestCrowd(t *testing.T) {
 			[]step{speaks(1), speaks(2), speaks(3), speaks(4), {uid: 5, err: errFull}}},
 		{"full, but one is silent", Config{Connections: 4, Silent: 9},
 			[]step{speaks(1), speaks(2), silent(3), speaks(4), {uid: 5, speak: true, out: 3}, {uid: 6, err: errFull}}},
+		{"the superuser has places kept", Config{Connections: 2, Silent: 9},
+			[]step{speaks(1), speaks(2), {uid: 3, err: errFull}, speaks(0), {uid: 3, err: errFull}}},
 		{"one user leaves a quarter", Config{Connections: 4, Silent: 9},
 			[]step{speaks(1), speaks(1), speaks(1), {uid: 1, err: errFullUser}, speaks(2)}},
 		{"a user at the bound pays for itself", Config{Connections: 4, Silent: 9},

@@ -19,7 +19,9 @@ import (
 
 // Bounds of the HTTP listener, and how often health is looked at.
 const (
-	httpTimeout     = 10 * time.Second
+	httpTimeout = 10 * time.Second
+	// Idle connections keep others out, so they are not kept for long.
+	httpIdle        = 5 * time.Second
 	httpHeaderMax   = 16 << 10
 	httpConnections = 1024
 	reportInterval  = 250 * time.Millisecond
@@ -57,7 +59,7 @@ func serverOf(l net.Listener, handler http.Handler, log *slog.Logger) *httpServe
 	s := &httpServer{listener: netutil.LimitListener(l, httpConnections)}
 	s.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: httpTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout,
-		IdleTimeout: time.Minute, MaxHeaderBytes: httpHeaderMax,
+		IdleTimeout: httpIdle, MaxHeaderBytes: httpHeaderMax,
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.Background(), overHTTP{}, true) // each connection adds its own end
 		},
