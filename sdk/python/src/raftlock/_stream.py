@@ -90,7 +90,7 @@ def begin() -> None:
         if os.environ.get(FORK_SUPPORT, "").strip().lower() in _TRUE:
             warnings.warn(
                 f"{FORK_SUPPORT} is set: children forked while other threads use a client can hang in gRPC;"
-                " unset it, handles are inert in forked children without it",
+                " set it to 0, handles are inert in forked children without it",
                 RuntimeWarning,
                 stacklevel=2,
             )
