@@ -177,10 +177,13 @@ func (s *API) query(ctx context.Context, q *linkpb.Query) (*linkpb.QueryAnswer, 
 	defer cancel()
 	if q.Stale && s.a.ClusterID() != "" {
 		r, err := s.a.readStale(ctx, q)
-		if err != nil {
+		switch {
+		case err == nil:
+			return r, nil
+		case s.a.Reach() != api.Reason_REASON_OK:
 			return nil, s.refusal(err, reads)
 		}
-		return r, nil
+		// All are too busy, or unknown to gossip; the leader is not.
 	}
 	r, err := s.a.sessions.Query(ctx, q)
 	if err != nil {
