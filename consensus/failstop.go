@@ -52,6 +52,12 @@ func (f *failStop) write(what string, do func() error) error {
 	if mutant.On("failstop") {
 		return nil
 	}
+	return f.stop(err)
+}
+
+// stop makes err the first failure, if there was none, and does not return to
+// raft.
+func (f *failStop) stop(err error) error {
 	f.mu.Lock()
 	first, running := f.err == nil, f.running
 	if first {
@@ -106,9 +112,11 @@ func (s failStopStable) SetUint64(key []byte, val uint64) error {
 }
 
 // failStopSnapshots guards a snapshot store. Cancelling is not a write: what is
-// cancelled was not promised to anybody.
+// cancelled was not promised to anybody. A snapshot that is kept and contradicts
+// the log stops the node as well (ErrLogConflicts).
 type failStopSnapshots struct {
 	raft.SnapshotStore
+	logs raft.LogStore
 	*failStop
 }
 
@@ -123,11 +131,13 @@ func (s failStopSnapshots) Create(version raft.SnapshotVersion, index, term uint
 	if err != nil || sink == nil {
 		return nil, err
 	}
-	return failStopSink{sink, s.failStop}, nil
+	return failStopSink{SnapshotSink: sink, logs: s.logs, index: index, term: term, failStop: s.failStop}, nil
 }
 
 type failStopSink struct {
 	raft.SnapshotSink
+	logs        raft.LogStore
+	index, term uint64
 	*failStop
 }
 
@@ -142,6 +152,19 @@ func (s failStopSink) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Close keeps the snapshot first: what the log loses, it has.
 func (s failStopSink) Close() error {
-	return s.write("close snapshot", s.SnapshotSink.Close)
+	err := s.write("close snapshot", s.SnapshotSink.Close)
+	if err != nil {
+		return err
+	}
+	var dropped bool
+	err = s.write("cut log", func() (err error) {
+		dropped, err = dropConflicting(s.logs, s.index, s.term)
+		return err
+	})
+	if err == nil && dropped {
+		err = s.stop(ErrLogConflicts)
+	}
+	return err
 }

@@ -46,7 +46,7 @@ func TestFailStopWrites(t *testing.T) {
 					t.Errorf("fatal: %v", err)
 				}
 			}}
-			logs, stable, snapshots := failStopLogs{disk, f}, failStopStable{disk, f}, failStopSnapshots{badSnapshots{disk}, f}
+			logs, stable, snapshots := failStopLogs{disk, f}, failStopStable{disk, f}, failStopSnapshots{badSnapshots{disk}, disk, f}
 			if err := broken.write(logs, stable, snapshots); !errors.Is(err, errDisk) || calls != 1 {
 				t.Fatalf("write: %v, %d calls of Fatal", err, calls)
 			}
@@ -74,7 +74,7 @@ func TestFailStopSink(t *testing.T) {
 			disk := &badDisk{InmemStore: raft.NewInmemStore(), snapshots: raft.NewInmemSnapshotStore()}
 			var got error
 			f := &failStop{fatal: func(err error) { got = err }}
-			sink, err := failStopSnapshots{badSnapshots{disk}, f}.Create(1, 1, 1, raft.Configuration{}, 1, nil)
+			sink, err := failStopSnapshots{badSnapshots{disk}, disk, f}.Create(1, 1, 1, raft.Configuration{}, 1, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -120,10 +120,13 @@ func (n *Node) start() (r *raft.Raft, err error) {
 			_ = trans.Close()
 		}
 	}()
+	if err := mendLog(n.cfg.Logs, n.cfg.Snapshots); err != nil {
+		return nil, fmt.Errorf("compare log and snapshot: %w", err)
+	}
 	return raft.NewRaft(n.cfg.raft(n.notify), n.machine,
 		witnessedLogs{steppedLogs{failStopLogs{n.cfg.Logs, n.stores}, &n.steps}, n.witness},
 		witnessedStable{failStopStable{n.cfg.Stable, n.stores}, n.witness},
-		failStopSnapshots{n.cfg.Snapshots, n.stores},
+		failStopSnapshots{n.cfg.Snapshots, n.cfg.Logs, n.stores},
 		trans)
 }
 

@@ -74,6 +74,8 @@ var Rules = []Rule{
 		module + "agent", "^TestTermOfAnotherServerCountsNot$"},
 	{"failstop", "after a store write that failed nothing is written any more (design section 8)",
 		module + "consensus", "^TestFailStopWrites$"},
+	{"log-conflict", "a log that contradicts an installed snapshot is cut (hashicorp/raft#697; design section 8)",
+		module + "consensus", "^TestLogThatASnapshotContradicts$/^ours$"},
 	{"boot-promise-durable", "an agent makes its promise durable before it gives it (design section 8)",
 		module + "agent/bootstrap", "^TestEachFault$"},
 	{"boot-two-promises", "an agent is promised to one list at a time (design section 8)",
