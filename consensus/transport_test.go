@@ -186,79 +186,35 @@ func TestHeartbeatsTakeTheSlowPath(t *testing.T) {
 }
 
 func successorsHeartbeat(t *testing.T, wrap func(raft.Transport) raft.Transport, diverges bool) {
-	net, gate := &pipes{}, &gate{}
-	const count = 3
-	var nodes [count]*raft.Raft
-	var lists [count]*list
-	var closers []io.Closer
-	var conf raft.Configuration
-	for i := range count {
-		conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(fmt.Sprint(i)), Address: raft.ServerAddress(fmt.Sprint(i))})
-	}
-	for i := range count {
+	gate := &gate{}
+	c := newBare(t, func(l *pipeListener) raft.Transport {
 		o := DefaultTransportOptions()
 		o.Log = testLog()
-		layer := net.listen(conf.Servers[i].Address)
-		closers = append(closers, layer)
-		trans := wrap(gated{NewTransport(layer, o), gate})
-		cfg := raft.DefaultConfig()
-		cfg.LocalID, cfg.Logger = conf.Servers[i].ID, newHCLog(testLog())
+		return wrap(gated{NewTransport(l, o), gate})
+	}, func(i int, cfg *raft.Config) {
 		if i == 0 {
 			cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = 10*time.Second, 10*time.Second, 10*time.Second
 		}
-		store := raft.NewInmemStore()
-		if err := raft.BootstrapCluster(cfg, store, store, raft.NewInmemSnapshotStore(), trans, conf); err != nil {
-			t.Fatal(err)
-		}
-		lists[i] = &list{}
-		var err error
-		if nodes[i], err = raft.NewRaft(cfg, lists[i], store, store, raft.NewInmemSnapshotStore(), trans); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	defer func() {
 		gate.set(func(_, _ raft.ServerAddress, _ any) bool { return false })
-		for _, c := range closers {
-			_ = c.Close()
-		}
-		for _, n := range nodes {
-			if err := n.Shutdown().Error(); err != nil {
-				t.Error(err)
-			}
-		}
+		c.close()
 	}()
-
-	var first, next int
-	lead := func(except int) int {
-		for range 6000 {
-			for i, n := range nodes {
-				if i != except && n.State() == raft.Leader {
-					return i
-				}
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Fatal("nobody leads")
-		return 0
-	}
+	nodes, lists := c.nodes, c.lists
 	// Node 0, with its long lease, is made the leader.
-	if first = lead(-1); first != 0 {
+	if first := c.lead(-1); first != 0 {
 		if err := nodes[first].LeadershipTransferToServer("0", "0").Error(); err != nil {
 			t.Fatal(err)
 		}
-		lead(first)
+		c.lead(first)
 	}
-	if err := nodes[0].Apply([]byte("first"), 0).Error(); err != nil {
-		t.Fatal(err)
-	}
+	c.apply(0, "first")
 	time.Sleep(time.Second)
 
 	gate.set(func(from, to raft.ServerAddress, _ any) bool { return from != "0" && to != "0" })
-	next = lead(0)
+	next := c.lead(0)
 	for _, s := range []string{"a", "b", "c"} {
-		if err := nodes[next].Apply([]byte(s), 0).Error(); err != nil {
-			t.Fatal(err)
-		}
+		c.apply(next, s)
 	}
 	if nodes[0].State() != raft.Leader {
 		t.Fatal("the old leader knows already: nothing is shown")
@@ -274,9 +230,7 @@ func successorsHeartbeat(t *testing.T, wrap func(raft.Transport) raft.Transport,
 	time.Sleep(100 * time.Millisecond)
 	gate.set(nil)
 	time.Sleep(10 * time.Second)
-	if err := nodes[lead(-1)].Apply([]byte("last"), 0).Error(); err != nil {
-		t.Fatal(err)
-	}
+	c.apply(c.lead(-1), "last")
 	time.Sleep(time.Second)
 	if got := !slices.Equal(lists[0].get(), lists[next].get()); got != diverges {
 		t.Errorf("replicas differ: %v, want %v\n%v\n%v", got, diverges, lists[0].get(), lists[next].get())
