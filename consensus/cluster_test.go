@@ -498,8 +498,39 @@ func TestSnapshotAndRestore(t *testing.T) {
 	})
 }
 
-// TestStalledDisk: a leader whose disk stands still goes on with its heartbeats
-// for ever; here it answers and stops.
+// TestStalledDiskOfTheLibrary is hashicorp/raft#503: a leader whose disk stands
+// still goes on with its heartbeats for ever, and nothing is committed. When this
+// fails, the library was mended, and ApplyBound may be looked at again.
+func TestStalledDiskOfTheLibrary(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newBare(t, func(l *pipeListener) raft.Transport {
+			o := DefaultTransportOptions()
+			o.Log = testLog()
+			return slowPath{preVoting: NewTransport(l, o)}
+		}, nil)
+		defer c.close()
+		lead, hold := c.lead(-1), make(chan struct{})
+		c.disks[lead].set(func() { c.disks[lead].hold = hold })
+		stuck := c.nodes[lead].Apply([]byte("x"), 0)
+		answered := make(chan error, 1)
+		go func() { answered <- stuck.Error() }()
+		time.Sleep(2 * time.Minute)
+		select {
+		case err := <-answered:
+			t.Errorf("answered: %v", err)
+		default:
+		}
+		for i, n := range c.nodes {
+			if _, id := n.LeaderWithID(); id != raft.ServerID(fmt.Sprint(lead)) {
+				t.Errorf("server %d follows %q two minutes after the leader's disk stood still", i, id)
+			}
+		}
+		close(hold)
+		<-answered
+	})
+}
+
+// TestStalledDisk: ours answers, and stops.
 func TestStalledDisk(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCluster(t, 3, 0, nil)
