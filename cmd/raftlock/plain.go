@@ -51,7 +51,7 @@ Repeating it tells, and so does raftlock get; else the TTL gives the lock back.`
 			return orCaught(ctx, g.token(cmd, req.Wait, func(ctx context.Context, c *raftlock.Client) (raftlock.PlainLock, error) {
 				l, err := c.Acquire(ctx, req)
 				// Before the hint about agents, which are not the matter then.
-				return l, orCaught(ctx, orWait(orHeld(err, req), req))
+				return l, orCaught(ctx, orWait(inDoubt(err, fmt.Sprintf("%q may hold it: repeat the command, or raftlock release it", req.Owner)), req))
 			}))
 		},
 	})
@@ -76,11 +76,12 @@ func orWait(err error, req raftlock.PlainAcquire) error {
 	return fmt.Errorf("%w (more than --wait %v)", err, req.Wait)
 }
 
-// orHeld tells who may hold a lock without knowing it.
-func orHeld(err error, req raftlock.PlainAcquire) error {
+// inDoubt ends an error with what to do where nobody knows whether the request
+// was applied.
+func inDoubt(err error, next string) error {
 	var failed *raftlock.Error
 	if errors.As(err, &failed) && failed.Applied == raftlock.AppliedUnknown {
-		return fmt.Errorf("%w; %q may hold it: repeat the command, or raftlock release it", err, req.Owner)
+		return fmt.Errorf("%w; %s", err, next)
 	}
 	return err
 }
@@ -104,7 +105,10 @@ protects. Repeating the command is safe.`,
 			if err := realToken(cmd, req.Token); err != nil {
 				return err
 			}
-			return g.token(cmd, 0, func(ctx context.Context, c *raftlock.Client) (raftlock.PlainLock, error) { return c.Renew(ctx, req) })
+			return g.token(cmd, 0, func(ctx context.Context, c *raftlock.Client) (raftlock.PlainLock, error) {
+				l, err := c.Renew(ctx, req)
+				return l, inDoubt(err, "it may be renewed, or not: repeat the command")
+			})
 		},
 	})
 	ownerFlag(cmd, &req.Owner)
@@ -135,7 +139,7 @@ it releases what the owner holds by then.`,
 			return g.read(cmd, func(ctx context.Context, c *raftlock.Client) error {
 				l, err := c.Release(ctx, req)
 				if err != nil || !g.json {
-					return err
+					return inDoubt(err, "it may be given back, or not: raftlock get tells, and repeating it with --token is safe")
 				}
 				return printJSON(cmd.OutOrStdout(), l)
 			})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
 	"github.com/raftlock/raftlock/cmd/raftlock/internal/runner"
@@ -196,18 +199,50 @@ func TestHelpListsTheStatuses(t *testing.T) {
 	}
 }
 
-// Whoever does not know whether it holds is told so.
-func TestUnansweredAcquireSaysWhatMayBe(t *testing.T) {
-	a, socket := startAgent(t)
-	a.StrangerTakes("a")
-	// The client's time is over before the agent's.
-	err := orHeld(&raftlock.Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: raftlock.AppliedUnknown}, raftlock.PlainAcquire{Owner: "me"})
-	if !errors.Is(err, raftlock.ErrCancelled) || !strings.Contains(err.Error(), `"me" may hold it`) {
-		t.Error(err)
+// mute never answers a plain request.
+type mute struct {
+	raftlockv1.UnimplementedRaftLockServer
+}
+
+func (mute) Acquire(ctx context.Context, _ *raftlockv1.AcquireRequest) (*raftlockv1.AcquireResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (mute) Renew(ctx context.Context, _ *raftlockv1.RenewRequest) (*raftlockv1.RenewResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (mute) Release(ctx context.Context, _ *raftlockv1.ReleaseRequest) (*raftlockv1.ReleaseResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Whoever does not know whether it was done is told so, and what to do.
+func TestUnansweredVerbsSayWhatMayBe(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
 	}
-	code, _, errs := typed("acquire", "a", "--owner", "me", "--timeout", "50ms", "--socket", socket+"x")
-	if code != 69 || strings.Contains(errs, "may hold it") || !strings.Contains(errs, "is the agent running") {
-		t.Errorf("nobody was asked: %d, %q", code, errs)
+	server := grpc.NewServer()
+	raftlockv1.RegisterRaftLockServer(server, mute{})
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	for _, c := range []struct{ verb, next string }{
+		{"acquire", `; "me" may hold it`},
+		{"renew", "; it may be renewed"},
+		{"release", "; it may be given back"},
+	} {
+		code, out, errs := typed(c.verb, "a", "--owner", "me", "--timeout", "200ms", "--socket", socket)
+		if code != 69 || out != "" || !strings.Contains(errs, "(applied: unknown)"+c.next) {
+			t.Errorf("%s: %d, %q, %q", c.verb, code, out, errs)
+		}
+		code, out, errs = typed(c.verb, "a", "--owner", "me", "--timeout", "50ms", "--socket", socket+"x")
+		if code != 69 || out != "" || strings.Contains(errs, "unknown") || strings.Contains(errs, c.next) || !strings.Contains(errs, "is the agent running") {
+			t.Errorf("%s, but nobody was asked: %d, %q, %q", c.verb, code, out, errs)
+		}
 	}
 }
 

@@ -112,8 +112,15 @@ func (c *Client) Close() error { return c.reads.close() }
 // read asks one question until it is answered or ctx ends: nothing is changed
 // by asking again. doing says in errors what was asked.
 func (c *Client) read(ctx context.Context, doing string, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
+	if err := c.asked(ctx, ask); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+func (c *Client) asked(ctx context.Context, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
 	if c.cfg.dialer != nil {
-		return fmt.Errorf("%s: %w", doing, invalid("it needs a socket, and the client was given a dialer"))
+		return invalid("it needs a socket, and the client was given a dialer")
 	}
 	agent, err := c.reads.open(c.cfg.socket)
 	for pause := redialMin; err == nil; pause = min(2*pause, redialMax) {
@@ -131,7 +138,7 @@ func (c *Client) read(ctx context.Context, doing string, ask func(context.Contex
 		case <-ctx.Done():
 		}
 	}
-	return fmt.Errorf("%s: %w", doing, c.readError(ctx, err))
+	return c.readError(ctx, err)
 }
 
 func (c *Client) readError(ctx context.Context, err error) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -184,24 +185,36 @@ func (c *Client) Release(ctx context.Context, r PlainRelease) (PlainLock, error)
 }
 
 // change asks as read does, and says of a failure whether anything may have
-// come of it.
+// come of it: before it is wrapped, since that makes its text.
 func (c *Client) change(ctx context.Context, doing string, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
 	tries, told := 0, false
-	err := c.read(ctx, doing, func(ctx context.Context, agent raftlockv1.RaftLockClient) error {
+	err := c.asked(ctx, func(ctx context.Context, agent raftlockv1.RaftLockClient) error {
 		tries++
 		err := ask(ctx, agent)
 		_, told = errorInfo(err)
 		return err
 	})
-	var failed *Error
-	if !errors.As(err, &failed) || tries == 0 {
-		return err
+	if err == nil {
+		return nil
 	}
 	// One that broke may have been applied, whatever its repetition is told. One
 	// that was never answered was not even sent if there is no connection yet.
-	if (tries > 1 || !told && c.reads.obstacle() == nil) && !mutant.On("sdk-plain-unknown") {
-		failed.Applied = AppliedUnknown
+	if (tries > 1 || tries > 0 && !told && c.reads.obstacle() == nil) && !mutant.On("sdk-plain-unknown") {
+		err = ofUnknownEffect(err)
 	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// ofUnknownEffect says of an error that the request may have been applied.
+func ofUnknownEffect(err error) error {
+	var failed *Error
+	if !errors.As(err, &failed) {
+		// The client was closed meanwhile.
+		return givenUp(raftlockv1.Reason_REASON_OK, AppliedUnknown, err)
+	}
+	failed.Applied = AppliedUnknown
+	// The agent speaks of the last repetition only.
+	failed.Detail = strings.ReplaceAll(failed.Detail, "; applied: no", "")
 	return err
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +22,8 @@ import (
 // clerk answers plain requests, each with the next of its answers.
 type clerk struct {
 	raftlockv1.UnimplementedRaftLockServer
-	answers  []error // nil: granted
+	answers  []error       // nil: granted
+	muted    chan struct{} // closed by the request that is not answered
 	acquires []*raftlockv1.AcquireRequest
 	renews   []*raftlockv1.RenewRequest
 	releases []*raftlockv1.ReleaseRequest
@@ -34,6 +37,7 @@ func (c *clerk) answer(ctx context.Context) error {
 	err := c.answers[0]
 	c.answers = c.answers[1:]
 	if err == errMute {
+		close(c.muted)
 		<-ctx.Done()
 	}
 	return err
@@ -62,7 +66,7 @@ func attend(t *testing.T, answers ...error) (*clerk, *Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, server := &clerk{answers: answers}, grpc.NewServer()
+	c, server := &clerk{answers: answers, muted: make(chan struct{})}, grpc.NewServer()
 	raftlockv1.RegisterRaftLockServer(server, c)
 	go func() { _ = server.Serve(lis) }()
 	t.Cleanup(server.Stop)
@@ -76,7 +80,7 @@ func attend(t *testing.T, answers ...error) (*clerk, *Client) {
 
 func refusalOf(t *testing.T, code codes.Code, reason, applied string) error {
 	t.Helper()
-	st, err := status.New(code, "the agent's words").WithDetails(&errdetails.ErrorInfo{
+	st, err := status.New(code, "the agent's words; applied: "+applied+"; try again").WithDetails(&errdetails.ErrorInfo{
 		Domain: errorDomain, Reason: reason, Metadata: map[string]string{"applied": applied}})
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +158,7 @@ func TestPlainWaitIsRepeatedByItsName(t *testing.T) {
 
 func TestPlainErrors(t *testing.T) {
 	notHeld := refusalOf(t, codes.FailedPrecondition, "NOT_HELD", "no")
+	noLeader := refusalOf(t, codes.Unavailable, "NO_LEADER", "no")
 	for _, c := range []struct {
 		name    string
 		answers []error
@@ -162,20 +167,40 @@ func TestPlainErrors(t *testing.T) {
 	}{
 		{"told", []error{notHeld}, ErrNotHeld, AppliedNo},
 		{"told after a break: it may have worked", []error{errBroke, notHeld}, ErrNotHeld, AppliedUnknown},
+		{"told after a break that the repetition was not applied", []error{errBroke, noLeader}, ErrNoLeader, AppliedUnknown},
 		{"told that nobody knows", []error{refusalOf(t, codes.Unavailable, "NO_LEADER", "unknown")}, ErrNoLeader, AppliedUnknown},
 		{"not answered", []error{errMute}, ErrCancelled, AppliedUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, client := attend(t, c.answers...)
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
+			ctx := soon(t)
+			if slices.Contains(c.answers, errMute) {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+				defer cancel()
+			}
 			_, err := client.Release(ctx, PlainRelease{Lock: "a", Owner: "me"})
 			var failed *Error
 			if !errors.Is(err, c.want) || !errors.As(err, &failed) || failed.Applied != c.applied {
 				t.Errorf("%v", err)
 			}
+			if text := fmt.Sprint(err); strings.HasSuffix(text, "(applied: unknown)") != (c.applied == AppliedUnknown) || strings.Contains(text, "applied: no") && c.applied != AppliedNo {
+				t.Errorf("the text of one whose effect is %q: %s", c.applied, text)
+			}
 		})
 	}
+	t.Run("the client is closed meanwhile", func(t *testing.T) {
+		server, client := attend(t, errMute)
+		go func() {
+			<-server.muted
+			_ = client.Close()
+		}()
+		_, err := client.Release(soon(t), PlainRelease{Lock: "a", Owner: "me", Token: 7})
+		var failed *Error
+		if !errors.Is(err, ErrClosed) || !errors.As(err, &failed) || failed.Applied != AppliedUnknown || !strings.Contains(err.Error(), "(applied: unknown)") {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("nobody on the socket: not even sent", func(t *testing.T) {
 		path := socketPath(t)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
