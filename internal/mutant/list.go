@@ -190,6 +190,8 @@ var Rules = []Rule{
 		module + "sdk/go", "^TestStreamBoundEndsWithItsStream$"},
 	{"sdk-plain-unknown", "a plain request that may have been applied is not told as refused (design section 7)",
 		module + "sdk/go", "^TestPlainErrors$"},
+	{"sdk-plain-once", "a release that names no token is not repeated: the owner may hold by another grant then (design section 6)",
+		module + "sdk/go", "^TestPlainReleaseWithoutATokenIsAskedOnce$"},
 	{"run-kill", "a command is killed before V of its lock passes unrenewed (design section 11)",
 		module + "cmd/raftlock", "^TestRunKillsBeforeV$"},
 	{"run-group", "the command's process group is gone before its lock is given up (design section 11)",

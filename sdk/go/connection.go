@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	raftlockv1 "github.com/raftlock/raftlock/api/raftlock/v1"
+	"github.com/raftlock/raftlock/internal/mutant"
 )
 
 // dialUnix connects to one path. As a URL, a path with a percent sign would
@@ -109,16 +110,25 @@ func (r *reader) isClosed() bool {
 // own and are not touched. Safe to repeat.
 func (c *Client) Close() error { return c.reads.close() }
 
+// repetition says whether a question may be asked again when the connection
+// broke under it.
+type repetition bool
+
+const (
+	harmless repetition = true
+	harmful  repetition = false
+)
+
 // read asks one question until it is answered or ctx ends: nothing is changed
 // by asking again. doing says in errors what was asked.
 func (c *Client) read(ctx context.Context, doing string, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
-	if err := c.asked(ctx, ask); err != nil {
+	if err := c.asked(ctx, harmless, ask); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
 }
 
-func (c *Client) asked(ctx context.Context, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
+func (c *Client) asked(ctx context.Context, again repetition, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
 	if c.cfg.dialer != nil {
 		return invalid("it needs a socket, and the client was given a dialer")
 	}
@@ -132,6 +142,9 @@ func (c *Client) asked(ctx context.Context, ask func(context.Context, raftlockv1
 			break
 		}
 		// The connection broke under the question.
+		if again == harmful && !mutant.On("sdk-plain-once") {
+			return givenUp(raftlockv1.Reason_REASON_OK, AppliedUnknown, fmt.Errorf("the connection broke before the answer: %w", err))
+		}
 		select {
 		case <-time.After(pause):
 			err = nil

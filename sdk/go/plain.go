@@ -78,14 +78,16 @@ type PlainRenew struct {
 	Lock, Owner string
 	// TTL: 0 is the one it has.
 	TTL time.Duration
-	// Token: 0 is whichever the owner holds.
+	// Token: 0 is whichever the owner holds when the agent is asked.
 	Token uint64
 }
 
 // PlainRelease gives a plain hold up.
 type PlainRelease struct {
 	Lock, Owner string
-	// Token: 0 is whichever the owner holds.
+	// Token: 0 is whichever the owner holds when the agent is asked. Give it:
+	// the lock may have been lost and granted anew, to another process of that
+	// owner.
 	Token uint64
 }
 
@@ -111,7 +113,7 @@ func (c *Client) Acquire(ctx context.Context, r PlainAcquire) (PlainLock, error)
 		req.TtlNanos = proto.Uint64(uint64(r.TTL))
 	}
 	until := c.cfg.clock() + r.Wait
-	err = c.change(ctx, fmt.Sprintf("acquire %q", r.Lock), func(ctx context.Context, agent raftlockv1.RaftLockClient) (err error) {
+	err = c.change(ctx, fmt.Sprintf("acquire %q", r.Lock), harmless, func(ctx context.Context, agent raftlockv1.RaftLockClient) (err error) {
 		if r.Wait > 0 {
 			// What is left of it: a repetition does not wait anew.
 			req.WaitNanos = proto.Uint64(uint64(max(until-c.cfg.clock(), 0)))
@@ -150,7 +152,8 @@ func (c *Client) requestID() (string, error) {
 }
 
 // Renew moves the deadline of a plain hold. Repeating is safe, and done here
-// when the connection breaks. Errors: ErrNotHeld, ErrNotOwner and ErrStaleToken
+// when the connection breaks; without a token it renews what the owner holds by
+// then, and the answer names that. Errors: ErrNotHeld, ErrNotOwner and ErrStaleToken
 // (it is not held, or not so, any more), and Acquire's but for ErrHeld.
 func (c *Client) Renew(ctx context.Context, r PlainRenew) (PlainLock, error) {
 	if err := plainBounds(r.Lock, r.Owner, r.TTL); err != nil {
@@ -161,23 +164,26 @@ func (c *Client) Renew(ctx context.Context, r PlainRenew) (PlainLock, error) {
 		req.TtlNanos = proto.Uint64(uint64(r.TTL))
 	}
 	var resp *raftlockv1.RenewResponse
-	err := c.change(ctx, fmt.Sprintf("renew %q", r.Lock), func(ctx context.Context, agent raftlockv1.RaftLockClient) (err error) {
+	err := c.change(ctx, fmt.Sprintf("renew %q", r.Lock), harmless, func(ctx context.Context, agent raftlockv1.RaftLockClient) (err error) {
 		resp, err = agent.Renew(ctx, req, grpc.WaitForReady(true))
 		return err
 	})
 	return c.plainOf(resp.GetLock()), err
 }
 
-// Release gives a plain hold up. Repeating is safe, and done here when the
-// connection breaks. Errors are Renew's; an ErrNotHeld whose Applied is unknown
-// means that it worked, or that the lease ran out.
+// Release gives a plain hold up. With a token, repeating is safe, and done here
+// when the connection breaks. Without one it would release what the owner holds
+// by then, so it is asked once: where the connection breaks under it, the error
+// is an ErrCancelled whose Applied is unknown, and Get tells what is held. Other
+// errors are Renew's; an ErrNotHeld whose Applied is unknown means that it
+// worked, or that the lease ran out.
 func (c *Client) Release(ctx context.Context, r PlainRelease) (PlainLock, error) {
 	if err := plainBounds(r.Lock, r.Owner, 0); err != nil {
 		return PlainLock{}, fmt.Errorf("release %q: %w", r.Lock, err)
 	}
 	req := &raftlockv1.ReleaseRequest{Lock: r.Lock, Owner: r.Owner, Token: r.Token}
 	var resp *raftlockv1.ReleaseResponse
-	err := c.change(ctx, fmt.Sprintf("release %q", r.Lock), func(ctx context.Context, agent raftlockv1.RaftLockClient) (err error) {
+	err := c.change(ctx, fmt.Sprintf("release %q", r.Lock), repetition(r.Token != 0), func(ctx context.Context, agent raftlockv1.RaftLockClient) (err error) {
 		resp, err = agent.Release(ctx, req, grpc.WaitForReady(true))
 		return err
 	})
@@ -186,9 +192,9 @@ func (c *Client) Release(ctx context.Context, r PlainRelease) (PlainLock, error)
 
 // change asks as read does, and says of a failure whether anything may have
 // come of it: before it is wrapped, since that makes its text.
-func (c *Client) change(ctx context.Context, doing string, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
+func (c *Client) change(ctx context.Context, doing string, again repetition, ask func(context.Context, raftlockv1.RaftLockClient) error) error {
 	tries, told := 0, false
-	err := c.asked(ctx, func(ctx context.Context, agent raftlockv1.RaftLockClient) error {
+	err := c.asked(ctx, again, func(ctx context.Context, agent raftlockv1.RaftLockClient) error {
 		tries++
 		err := ask(ctx, agent)
 		_, told = errorInfo(err)

@@ -179,7 +179,7 @@ func TestPlainErrors(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
 				defer cancel()
 			}
-			_, err := client.Release(ctx, PlainRelease{Lock: "a", Owner: "me"})
+			_, err := client.Release(ctx, PlainRelease{Lock: "a", Owner: "me", Token: 7})
 			var failed *Error
 			if !errors.Is(err, c.want) || !errors.As(err, &failed) || failed.Applied != c.applied {
 				t.Errorf("%v", err)
@@ -211,6 +211,29 @@ func TestPlainErrors(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A release without a token is not repeated when the connection broke: it may
+// have been applied, and another process of the owner may have been granted the
+// lock since. A repetition would release that grant, under its V.
+func TestPlainReleaseWithoutATokenIsAskedOnce(t *testing.T) {
+	server, c := attend(t, errBroke, nil)
+	_, err := c.Release(soon(t), PlainRelease{Lock: "a", Owner: "me"})
+	var failed *Error
+	if !errors.Is(err, ErrCancelled) || !errors.As(err, &failed) || failed.Applied != AppliedUnknown || !strings.Contains(err.Error(), "(applied: unknown)") {
+		t.Errorf("%v", err)
+	}
+	if n := len(server.releases); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	// What names the token, and what gives nothing up, is repeated.
+	server, c = attend(t, errBroke, nil, errBroke, nil)
+	if _, err := c.Release(soon(t), PlainRelease{Lock: "a", Owner: "me", Token: 7}); err != nil || len(server.releases) != 2 {
+		t.Errorf("released: %v, asked %d times", err, len(server.releases))
+	}
+	if _, err := c.Renew(soon(t), PlainRenew{Lock: "a", Owner: "me"}); err != nil || len(server.renews) != 2 {
+		t.Errorf("renewed: %v, asked %d times", err, len(server.renews))
+	}
 }
 
 func TestPlainRequestsAreBounded(t *testing.T) {

@@ -170,7 +170,8 @@ func (x *AcquireResponse) GetLock() *PlainLock {
 	return nil
 }
 
-// RenewRequest moves the deadline of a plain hold. Safe to repeat.
+// RenewRequest moves the deadline of a plain hold. Safe to repeat; without a
+// token it is about what the owner holds by then, which the answer names.
 type RenewRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Lock  string                 `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`
@@ -285,9 +286,10 @@ func (x *RenewResponse) GetLock() *PlainLock {
 	return nil
 }
 
-// ReleaseRequest gives a plain hold up. Safe to repeat: what is not held (any
-// more) is refused with NOT_HELD, which after an unknown outcome means that it
-// worked, or that the lease ran out.
+// ReleaseRequest gives a plain hold up. With a token it is safe to repeat: what
+// is not held (any more) is refused with NOT_HELD, which after an unknown outcome
+// means that it worked, or that the lease ran out. Without one, a repetition
+// releases what the owner holds by then.
 type ReleaseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Lock  string                 `protobuf:"bytes,1,opt,name=lock,proto3" json:"lock,omitempty"`

@@ -44,9 +44,10 @@ type RaftLockClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// Acquire, Renew and Release are plain requests, without a session. Repeating
-	// one is always safe. Acquire blocks for as long as its wait; a caller that
-	// hangs up cancels it. Refused with HELD, NOT_HELD, NOT_OWNER, STALE_TOKEN,
-	// INVALID, LIMIT, RATE_LIMITED, QUEUE_FULL, NO_LEADER, NO_QUORUM.
+	// one is safe, but for a Release without a token. Acquire blocks for as long as
+	// its wait; a caller that hangs up cancels it. Refused with HELD, NOT_HELD,
+	// NOT_OWNER, STALE_TOKEN, INVALID, LIMIT, RATE_LIMITED, QUEUE_FULL, NO_LEADER,
+	// NO_QUORUM.
 	Acquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (*AcquireResponse, error)
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
@@ -147,9 +148,10 @@ type RaftLockServer interface {
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// Acquire, Renew and Release are plain requests, without a session. Repeating
-	// one is always safe. Acquire blocks for as long as its wait; a caller that
-	// hangs up cancels it. Refused with HELD, NOT_HELD, NOT_OWNER, STALE_TOKEN,
-	// INVALID, LIMIT, RATE_LIMITED, QUEUE_FULL, NO_LEADER, NO_QUORUM.
+	// one is safe, but for a Release without a token. Acquire blocks for as long as
+	// its wait; a caller that hangs up cancels it. Refused with HELD, NOT_HELD,
+	// NOT_OWNER, STALE_TOKEN, INVALID, LIMIT, RATE_LIMITED, QUEUE_FULL, NO_LEADER,
+	// NO_QUORUM.
 	Acquire(context.Context, *AcquireRequest) (*AcquireResponse, error)
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
