@@ -35,7 +35,9 @@ and the same token printed: repeating the command is safe.
 
 Exit status 75: somebody else holds it, all through --wait. A command that was
 interrupted, or got no answer, may have taken the lock nevertheless; it says so.
-Repeating it tells, and so does raftlock get; else the TTL gives the lock back.`,
+Repeating it tells, and so does raftlock get; else the TTL gives the lock back.
+Who stops waiting, or is killed, leaves the queue: its repetition waits at the
+end, whatever its --request-id.`,
 		Example: `  token=$(raftlock acquire deploy --owner "deploy-$BUILD" --wait 1m) || exit
   raftlock acquire deploy --owner "deploy-$BUILD" --json | jq .token`,
 		Args:              cobra.ExactArgs(1),
@@ -61,7 +63,7 @@ Repeating it tells, and so does raftlock get; else the TTL gives the lock back.`
 	f.DurationVar(&req.Wait, "wait", 0, "how long to wait for it (default: not at all)")
 	f.Int32Var(&req.Priority, "priority", 0, "higher goes first")
 	f.StringToStringVar(&req.Metadata, "metadata", nil, "`key=value` for people to see; repeatable")
-	f.StringVar(&req.RequestID, "request-id", "", "names the wait: repeating the command with it keeps its place (default: a random one)")
+	f.StringVar(&req.RequestID, "request-id", "", "names the wait: repeating the command with it keeps its place while the first one runs, or when its agent died (default: a random one)")
 	return cmd
 }
 

@@ -68,8 +68,10 @@ type PlainAcquire struct {
 	// Priority: higher first.
 	Priority int32
 	Metadata map[string]string
-	// RequestID names the wait: whoever repeats it, at any agent, keeps its
-	// place. Made here if empty.
+	// RequestID names the wait: who repeats it keeps its place while the first
+	// call is open, and at another agent when the first one's died. A caller
+	// that hangs up gives its place up; so does a connection that breaks under
+	// an agent that lives. Made here if empty.
 	RequestID string
 }
 

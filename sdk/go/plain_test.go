@@ -139,7 +139,8 @@ func TestPlainRequestsLeaveOut(t *testing.T) {
 	}
 }
 
-// A wait whose connection broke keeps its name, and so its place in the queue.
+// A wait whose connection broke is asked for again by its name: where its agent
+// died, that keeps its place in the queue.
 func TestPlainWaitIsRepeatedByItsName(t *testing.T) {
 	server, c := attend(t, errBroke, errBroke, nil)
 	if _, err := c.Acquire(soon(t), PlainAcquire{Lock: "a", Owner: "me", Wait: time.Minute}); err != nil {

@@ -40,8 +40,9 @@ type AcquireRequest struct {
 	// Higher first.
 	Priority int32             `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
 	Metadata map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Names the wait, so that a repetition, at any agent, keeps its place. Made by
-	// the agent if empty.
+	// Names the wait: a repetition keeps its place while the first call is open,
+	// and at another agent when the first one's died or was cut off. A caller that
+	// hangs up gives its place up. Made by the agent if empty.
 	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
