@@ -167,22 +167,24 @@ func TestCurlMistakes(t *testing.T) {
 		args   []string
 		status int
 		reason string
+		advice string
 	}{
-		{"no JSON", "/locks/acquire", []string{"--data", "key=x"}, 400, "INVALID"},
-		{"a field missing", "/locks/acquire", []string{"--data", `{"owner":"me","ttl":"30s"}`}, 400, "INVALID"},
-		{"a field nobody knows", "/locks/acquire", []string{"--data", `{"key":"x","owner":"me","ttl":"30s","tll":"1s"}`}, 400, "INVALID"},
-		{"a ttl without unit", "/locks/acquire", []string{"--data", `{"key":"x","owner":"me","ttl":30}`}, 400, "INVALID"},
-		{"a ttl of nothing", "/locks/acquire", []string{"--data", `{"key":"x","owner":"me","ttl":"0s"}`}, 400, "INVALID"},
-		{"another method", "/locks/acquire", []string{"--request", "DELETE"}, 405, "INVALID"},
-		{"another type", "/locks/acquire", []string{"--header", "Content-Type: text/xml", "--data", "<x/>"}, 415, "INVALID"},
-		{"too large", "/locks/acquire", []string{"--data", strings.Repeat(" ", 70<<10)}, 413, "INVALID"},
-		{"a parameter nobody knows", "/locks?colour=red", nil, 400, "INVALID"},
-		{"a path nobody knows", "/lock/x", nil, 404, "NOT_FOUND"},
-		{"not held", "/locks/release", []string{"--data", `{"key":"nobody's","owner":"me"}`}, 409, "NOT_HELD"},
+		{"no JSON", "/locks/acquire", []string{"--data", "key=x"}, 400, "INVALID", "such as {"},
+		{"a field missing", "/locks/acquire", []string{"--data", `{"owner":"me","ttl":"30s"}`}, 400, "INVALID", "key: must be given; acquire takes key"},
+		{"a field nobody knows", "/locks/acquire", []string{"--data", `{"key":"x","owner":"me","ttl":"30s","tll":"1s"}`}, 400, "INVALID", "it takes key, owner, ttl"},
+		{"a ttl without unit", "/locks/acquire", []string{"--data", `{"key":"x","owner":"me","ttl":30}`}, 400, "INVALID", "with a unit, such as \"30s\""},
+		{"a ttl of nothing", "/locks/acquire", []string{"--data", `{"key":"x","owner":"me","ttl":"0s"}`}, 400, "INVALID", "give a length of time between 200ms"},
+		{"another method", "/locks/acquire", []string{"--request", "DELETE"}, 405, "INVALID", "it takes GET, HEAD, POST"},
+		{"another type", "/locks/acquire", []string{"--header", "Content-Type: text/xml", "--data", "<x/>"}, 415, "INVALID", "send application/json"},
+		{"too large", "/locks/acquire", []string{"--data", strings.Repeat(" ", 70<<10)}, 413, "INVALID", "send less"},
+		{"a parameter nobody knows", "/locks?colour=red", nil, 400, "INVALID", "there are: prefix"},
+		{"a path nobody knows", "/lock/x", nil, 404, "NOT_FOUND", "there are /locks"},
+		{"control characters", "/locks/acquire", []string{"--data", `{"key":"x\ny","owner":"me","ttl":"30s"}`}, 400, "INVALID", "leave them out"},
+		{"not held", "/locks/release", []string{"--data", `{"key":"nobody's","owner":"me"}`}, 409, "NOT_HELD", "stop what it protected"},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			got := a.curl(m.path, m.args...).is(t, m.status, m.reason)
-			if got.Error.Message == "" || got.Error.Applied != "no" {
+			if !strings.Contains(got.Error.Message, m.advice) || got.Error.Applied != "no" {
 				t.Error(got.Raw)
 			}
 		})

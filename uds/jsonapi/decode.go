@@ -89,7 +89,7 @@ func received(w http.ResponseWriter, r *http.Request, bytesMax int64) ([]byte, e
 	case errors.As(err, &large):
 		return nil, failure{http.StatusRequestEntityTooLarge, invalid("the body has more than %d KiB: send less", bytesMax>>10)}
 	case err != nil:
-		return nil, invalid("the body cannot be read: %v", err)
+		return nil, invalid("the body cannot be read (%v): send it again", err)
 	}
 	heardAll(w)
 	return body, nil
@@ -125,7 +125,7 @@ func (f fields) list() string {
 // become one lock.
 func sound(body []byte) error {
 	if !utf8.Valid(body) {
-		return invalid("the body is no UTF-8")
+		return invalid("the body is no UTF-8: encode it so")
 	}
 	for i := 0; i < len(body); i++ {
 		if body[i] != '\\' {
@@ -192,7 +192,7 @@ func notJSON(what string, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return invalid("%s is no JSON: %v", what, err)
+	return invalid("%s is no JSON (%v): send one object, with quotes around names and texts", what, err)
 }
 
 func text(field string, v json.RawMessage) (s string, err error) {
@@ -218,9 +218,9 @@ func name(field, s string) error {
 	case len(s) > nameBytesMax:
 		return invalid("%s: has %d bytes; a name has 1 to %d", field, len(s), nameBytesMax)
 	case !utf8.ValidString(s):
-		return invalid("%s: is no UTF-8", field)
+		return invalid("%s: is no UTF-8; encode it so", field)
 	case strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }):
-		return invalid("%s: has control characters", field)
+		return invalid("%s: has control characters; leave them out", field)
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func span(field string, v json.RawMessage, least time.Duration) (*uint64, error)
 	case err != nil:
 		return nil, invalid(`%s: %s is no length of time; give a number and a unit, such as "30s", "1m30s" or "500ms"`, field, quoted(s))
 	case d < least || d > ttlMax:
-		return nil, invalid("%s: %s does not lie between %v and %v", field, quoted(s), least, ttlMax)
+		return nil, invalid("%s: %s is out of bounds; give a length of time between %v and %v", field, quoted(s), least, ttlMax)
 	}
 	nanos := uint64(d)
 	return &nanos, nil
@@ -273,7 +273,7 @@ func metadataOf(v json.RawMessage) (map[string]string, error) {
 		}
 		out[key] = s
 		if size += len(key) + len(s); size > metadataBytesMax {
-			return invalid("metadata: has more than the %d bytes in all that it may have", metadataBytesMax)
+			return invalid("metadata: has more than the %d bytes in all that it may have; leave some out", metadataBytesMax)
 		}
 		return nil
 	})

@@ -18,7 +18,7 @@ func (h *Handler) mayWrite(r *http.Request) error {
 		return failure{http.StatusUnsupportedMediaType, invalid("the Content-Type %s: send application/json", quoted(r.Header.Get("Content-Type")))}
 	}
 	if h.c.TCP && foreign(r) {
-		return denied("the Origin header names another origin: locks are not for web pages")
+		return denied("the Origin header names another origin: locks are not for web pages; ask without one")
 	}
 	return nil
 }

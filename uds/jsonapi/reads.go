@@ -129,7 +129,7 @@ func listParameter(q *api.ListRequest, name, value string) (err error) {
 func parameters(r *http.Request, take func(name, value string) error) error {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return invalid("the query: %v", err)
+		return invalid("the query (%v): write a percent sign as %%25, a semicolon as %%3B", err)
 	}
 	for name, all := range values {
 		switch {
