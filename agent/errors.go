@@ -145,6 +145,11 @@ func refused(why api.Reason, detail string) error {
 // refusedFor is refused with what to do next, and with who has the lock: nil,
 // where that is not the reason.
 func refusedFor(why api.Reason, detail string, holder *api.Holder) error {
+	return refusedWith(advice[why], why, detail, holder)
+}
+
+// refusedWith is refusedFor, where what to do next is not what it is for others.
+func refusedWith(next string, why api.Reason, detail string, holder *api.Holder) error {
 	info := infoFor(why, false)
 	if holder != nil {
 		info.Metadata["holder_owner"] = holder.Owner
@@ -155,7 +160,7 @@ func refusedFor(why api.Reason, detail string, holder *api.Holder) error {
 		}
 		detail = fmt.Sprintf("%s: %q, with token %d", detail, holder.Owner, holder.Token)
 	}
-	if next := advice[why]; next != "" {
+	if next != "" {
 		detail += "; " + next
 	}
 	return withDetails(reasonCodes[why], detail, info)

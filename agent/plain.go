@@ -140,12 +140,11 @@ func (s *API) waitOver(ctx context.Context, q *api.AcquireRequest, err error) er
 		// By now it may be known why nobody answers.
 		return s.refusal(errors.Join(session.ErrUnknown, unreached[s.a.Reach()], err), changes)
 	}
-	const detail = "the wait is over, and somebody else holds the lock"
-	r, err := s.get(left, &api.GetRequest{Lock: q.Lock})
-	if err != nil {
-		return refusedFor(api.Reason_REASON_HELD, detail, nil)
+	var holder *api.Holder
+	if r, err := s.get(left, &api.GetRequest{Lock: q.Lock}); err == nil {
+		holder = r.Lock.Holder
 	}
-	return refusedFor(api.Reason_REASON_HELD, detail, r.Lock.Holder)
+	return refusedWith("try again later, or wait longer", api.Reason_REASON_HELD, "the wait is over, and somebody else holds the lock", holder)
 }
 
 var unreached = map[api.Reason]error{

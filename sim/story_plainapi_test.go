@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,9 @@ func TestStoryPlainWaitIsOver(t *testing.T) {
 		began := c.W.Now()
 		_, err = b.Acquire(ctx, plainFor("p", 30*time.Second, 2*time.Second))
 		c.refusedFor("the wait is over", err, "HELD", "no")
+		if text := status.Convert(err).Message(); !strings.HasSuffix(text, "; try again later, or wait longer") {
+			c.Fatal("who has waited is told: %s", text)
+		}
 		if took := c.W.Now() - began; took < 2*time.Second || took > 3*time.Second || c.waiters("x") != 0 {
 			c.Fatal("told after %v, with %d waiters left", took, c.waiters("x"))
 		}
