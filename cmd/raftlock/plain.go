@@ -59,7 +59,7 @@ end, whatever its --request-id.`,
 	})
 	f := cmd.Flags()
 	ownerFlag(cmd, &req.Owner)
-	f.DurationVar(&req.TTL, "ttl", plainTTL, "how long it is held if nobody renews it")
+	f.DurationVar(&req.TTL, "ttl", plainTTL, "how long it is held if nobody renews it; with --wait, less than 1s is raised to that")
 	f.DurationVar(&req.Wait, "wait", 0, "how long to wait for it (default: not at all)")
 	f.Int32Var(&req.Priority, "priority", 0, "higher goes first")
 	f.StringToStringVar(&req.Metadata, "metadata", nil, "`key=value` for people to see; repeatable")

@@ -61,11 +61,13 @@ type PlainAcquire struct {
 	Lock string
 	// Owner is the caller's own name for itself.
 	Owner string
-	// TTL: 0 is 30 s; at least TTLMin.
+	// TTL: 0 is 30 s; at least TTLMin. With a wait, less than 1 s is raised to
+	// that, and the answer tells.
 	TTL time.Duration
 	// Wait bounds the wait in the queue; 0: do not wait.
 	Wait time.Duration
-	// Priority: higher first.
+	// Priority: higher first. Where the owner holds it already, Priority and
+	// Metadata stay what they were.
 	Priority int32
 	Metadata map[string]string
 	// RequestID names the wait: who repeats it keeps its place while the first
