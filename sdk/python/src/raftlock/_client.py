@@ -134,8 +134,8 @@ class Client:
 
         Raises WaitTimeout, NoLeaderError, NoQuorumError (all TimeoutErrors; they
         name what stood in the way), InvalidError, DeniedError, LimitError,
-        QueueFullError, SessionEndedError, LostError (the grant came too late to be
-        used), ForkedError, ClockError, ClosedError.
+        QueueFullError, RateLimitedError, SessionEndedError, LostError (the grant
+        came too late to be used), ForkedError, ClockError, ClosedError.
         """
         return self._acquire(name, False, ttl, timeout, priority, metadata)
 
