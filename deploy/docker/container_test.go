@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/raftlock/raftlock/internal/needs"
 )
 
 // patience bounds what should take a moment, on a host that is busy.
@@ -97,10 +99,10 @@ var alone = []string{"RAFTLOCK_NAME=alone", "RAFTLOCK_EXPECT=1", "RAFTLOCK_BIND=
 // asRoot reports whether this test can make containers.
 func asRoot(t *testing.T) bool {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Log("not root, which a chroot takes: the image is not run")
+	if !needs.Root(t, "no chroot is made, and the image is not run") {
 		return false
 	}
+	needs.Programs(t, "unshare", "nsenter", "setpriv", "ip")
 	return true
 }
 

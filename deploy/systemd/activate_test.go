@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/raftlock/raftlock/internal/needs"
 )
 
 // systemd-socket-activate hands its socket to the program at the first
 // connection, as a socket unit does.
 func TestSocketActivate(t *testing.T) {
+	needs.Programs(t, "systemd-socket-activate")
 	dir, bin := t.TempDir(), build(t)
 	path := filepath.Join(dir, "app.sock")
 	cmd := exec.Command("systemd-socket-activate", "--listen="+path, "--fdname=app",

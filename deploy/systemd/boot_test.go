@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/raftlock/raftlock/internal/needs"
 )
 
 // patience bounds what should take a moment, on a host that is busy.
@@ -226,10 +228,10 @@ func (h *host) hammer() (end func() (served int, slowest time.Duration)) {
 
 // The installed units on a systemd of their own.
 func TestAgentUnderSystemd(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Log("not root, which booting a systemd takes: the units are checked by systemd-analyze alone")
+	if !needs.Root(t, "no systemd is booted, and the units are checked by systemd-analyze alone") {
 		return
 	}
+	needs.Programs(t, needs.Systemd...)
 	h := boot(t)
 	h.until("the agent leads, and says so", func() error {
 		if got := h.show("StatusText"); got != "leader, 0 sessions" {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/raftlock/raftlock/internal/needs"
 )
 
 var units = []string{"raftlock.service", "raftlock.socket", "raftlock-admin.socket"}
@@ -28,9 +30,10 @@ func copied(t *testing.T, program string) (dir string) {
 	return dir
 }
 
-// tool runs a program of systemd's; apt-get install systemd has them all.
+// tool runs a program of systemd's.
 func tool(t *testing.T, dir string, name string, args ...string) (out string, err error) {
 	t.Helper()
+	needs.Programs(t, name)
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	all, err := cmd.CombinedOutput()

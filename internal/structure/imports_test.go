@@ -51,7 +51,7 @@ var table = []row{
 		"an application that imports the SDK must not get the agent with it"},
 	{[]string{"deploy/..."}, nil,
 		"files for other programs, and tests that run those"},
-	{[]string{"internal/mutant", "internal/structure", "internal/devagent", "internal/docs", "internal/reference"}, nil,
+	{[]string{"internal/mutant", "internal/structure", "internal/devagent", "internal/docs", "internal/needs", "internal/reference"}, nil,
 		"used by all, so they use none"},
 	{[]string{"internal/mutant/cmd/mutants"}, []string{"internal/mutant"},
 		"it starts tests, it does not link them"},
