@@ -40,7 +40,7 @@ const (
 	Queued = "queued"
 	// Cancelled: its caller gave it up, or its time was up.
 	Cancelled = "cancelled"
-	// Refused: a bound, a limit or the policy forbade it, or it was invalid.
+	// Refused: a bound or a limit forbade it, or it was invalid.
 	Refused = "refused"
 	// Ended: its session ended first.
 	Ended = "ended"
@@ -54,7 +54,7 @@ const (
 	Released = "released"
 	// Lost: V passed unrenewed; the agent gave it back.
 	Lost = "lost"
-	// Revoked: an administrator or max_hold took it.
+	// Revoked: an administrator took it.
 	Revoked = "revoked"
 	// SessionEnded: its session ended, by its application or by its death.
 	SessionEnded = "session_ended"

@@ -41,7 +41,7 @@ var (
 	ErrNoQuorum = errors.New("no quorum")
 	// ErrRateLimited: slow down. Nothing was done.
 	ErrRateLimited = errors.New("rate limited")
-	// ErrDenied: policy, or a wrong secret, forbids it.
+	// ErrDenied: a wrong secret, or a process that may not, forbids it.
 	ErrDenied = errors.New("denied")
 	// ErrLimit: a bound of the cluster (waiters, holds, sessions) is reached.
 	ErrLimit = errors.New("limit reached")
@@ -51,7 +51,7 @@ var (
 	ErrCancelled = errors.New("cancelled")
 	// ErrReleased: the handle was unlocked before.
 	ErrReleased = errors.New("released")
-	// ErrRevoked: an operator or max_hold took the hold away.
+	// ErrRevoked: an administrator takes the hold away.
 	ErrRevoked = errors.New("revoked")
 	// ErrSessionEnded: the session is over, and everything it held is lost.
 	ErrSessionEnded = errors.New("session ended")

@@ -225,7 +225,7 @@ func (l *Lock) Name() string { return l.name }
 // the deadline as fast as the scheduler lets it; Valid does not lag.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
-// Revoked is closed when an operator or max_hold wants the lock back. It is
+// Revoked is closed when an administrator wants the lock back. It is
 // still held, until it is unlocked or its deadline passes, which nothing moves
 // any more.
 func (l *Lock) Revoked() <-chan struct{} { return l.revoked }

@@ -34,7 +34,7 @@ TimeoutErrors too):
     +-- HeldError             try_lock found it held
     +-- LostError             the handle no longer holds the lock, for ever
     +-- ReleasedError         the handle was released before
-    +-- RevokedError          an operator or max_hold took it away
+    +-- RevokedError          an administrator takes it away
     +-- NotHeldError          the named hold is not held
     +-- NotOwnerError         somebody else holds it
     +-- StaleTokenError       a newer token is in force
@@ -43,7 +43,7 @@ TimeoutErrors too):
     +-- QueueFullError        too much is under way
     +-- RateLimitedError      slow down
     +-- LimitError            a bound of the cluster, or of the client
-    +-- DeniedError           policy, or a wrong secret, forbids it
+    +-- DeniedError           a wrong secret, or a process that may not, forbids it
     +-- NoLeaderError*        time ran out, and there was no leader
     +-- NoQuorumError*        time ran out, and there was no majority
     +-- CancelledError        given up before its answer

@@ -118,7 +118,7 @@ class RateLimitedError(RaftLockError):
 
 
 class DeniedError(RaftLockError):
-    """Policy, or a wrong secret, forbids it."""
+    """A wrong secret, or a process that may not, forbids it."""
 
     reason, text = "DENIED", "denied"
 
@@ -154,7 +154,7 @@ class ReleasedError(RaftLockError):
 
 
 class RevokedError(RaftLockError):
-    """An operator or max_hold took the hold away."""
+    """An administrator takes the hold away."""
 
     reason, text = "REVOKED", "revoked"
 

@@ -90,7 +90,7 @@ class Lock:
 
     @property
     def revoked(self) -> threading.Event:
-        """Set when an operator or max_hold wants the lock back.
+        """Set when an administrator wants the lock back.
 
         It is still held, until it is released or its deadline passes, which
         nothing moves any more.
