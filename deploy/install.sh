@@ -33,7 +33,7 @@ install -d -m 0755 "$root/etc/raftlock" # for what the agent is told; nothing is
 
 # What the service's Documentation names.
 install -d "$root$prefix/share/doc/raftlock"
-install -m 0644 docs/*.md "$root$prefix/share/doc/raftlock"
+install -m 0644 docs/*.md docs/*.svg "$root$prefix/share/doc/raftlock"
 
 # complete SHELL FILE: what the tool itself says.
 complete() {

@@ -10,6 +10,25 @@ import (
 	"testing"
 )
 
+var image = regexp.MustCompile(`!\[[^]]*\]\(([^)]+)\)`)
+
+// shown are the pictures of the pages that are installed.
+func shown(t *testing.T) (all []string) {
+	t.Helper()
+	for _, page := range pages(t) {
+		if !strings.HasPrefix(page, "docs/") {
+			continue
+		}
+		for _, m := range image.FindAllStringSubmatch(read(t, page), -1) {
+			all = append(all, m[1])
+		}
+	}
+	if len(all) == 0 {
+		t.Error("no page shows a picture: is the pattern still right?")
+	}
+	return all
+}
+
 var unitName = regexp.MustCompile(`raftlock[\w-]*\.(?:service|socket)`)
 
 // What the page of installing runs as root puts everything in its place, here
@@ -34,6 +53,11 @@ func TestInstallScript(t *testing.T) {
 	page, _, _ = strings.Cut(page, "\n")
 	if p, err := os.Stat(filepath.Join(to, page)); err != nil || !p.Mode().IsRegular() {
 		t.Errorf("the documentation of the service, %q: %v", page, err)
+	}
+	for _, name := range shown(t) {
+		if _, err := os.Stat(filepath.Join(to, "usr/share/doc/raftlock", name)); err != nil {
+			t.Errorf("a page shows %s: %v", name, err)
+		}
 	}
 	n := 0
 	for _, b := range blocks("docs/install.md", read(t, "docs/install.md")) {
