@@ -280,13 +280,28 @@ func TestSessionsAreTold(t *testing.T) {
 	})
 	for _, want := range []string{
 		"level=DEBUG msg=granted session=", " lock=x token=5 trace=0af7651916cd43dd8448eb211c80319c\n",
-		`level=DEBUG msg="session opened" session=`, " attachment=", `level=WARN msg="holds lost: V passed unrenewed"`, "holds=1",
+		`level=INFO msg="session opened" session=`, " attachment=", `level=WARN msg="holds lost: V passed unrenewed"`, "holds=1",
 		`level=INFO msg="session ended"`, "reason=EXPIRED",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in the log:\n%s", want, &out)
 		}
 	}
+}
+
+// Sessions that come and go while nobody takes the log leave room for warnings.
+func TestCrowdLeavesRoomForWarnings(t *testing.T) {
+	holdersSide(t, func(t *testing.T, s *side) {
+		s.h.cfg.Log = slog.New(slog.NewTextHandler(new(bytes.Buffer), nil))
+		for range linesMax {
+			s.h.say(slog.LevelInfo, "x")
+		}
+		told := len(s.h.lines)
+		s.h.say(slog.LevelWarn, "x")
+		if len(s.h.lines) != told+1 || s.h.untold.Load() != linesMax/2 {
+			t.Errorf("%d lines, %d untold: the warning is not among them", len(s.h.lines), s.h.untold.Load())
+		}
+	})
 }
 
 // A log that nobody takes costs lines, and nothing else.

@@ -10,7 +10,8 @@ import (
 	"github.com/raftlock/raftlock/telemetry/key"
 )
 
-// linesMax bounds the lines that wait to be written.
+// linesMax bounds the lines that wait to be written. Half of it is kept for
+// warnings: a crowd that comes and goes leaves them room.
 const linesMax = 1024
 
 // line is one that waits to be written, and whose span it was said in.
@@ -23,9 +24,9 @@ type line struct {
 // mutex held, and a log that is not taken must stop no beat. What finds no place
 // is counted.
 //
-// A session's coming and going is Debug, and so are its holds': an operator acts
-// on none of a thousand.
-// What an application did not mean is Info, and a lost hold is Warn, once for a
+// A session's coming and going is Info (design section 10): a line each, as many
+// as applications start and stop. Its holds' is Debug: an operator acts on none of
+// a thousand. A hold that is taken away is Info, and a lost one Warn, once for a
 // session's all.
 func (h *Host) say(level slog.Level, message string, args ...any) {
 	h.sayIn(context.Background(), level, message, args...) // no request's: lines of sessions
@@ -41,6 +42,10 @@ func (h *Host) sayIn(ctx context.Context, level slog.Level, message string, args
 	}
 	r := slog.NewRecord(time.Now(), level, message, 0) // as slog itself stamps lines
 	r.Add(args...)
+	if level < slog.LevelWarn && len(h.lines) >= linesMax/2 {
+		h.untold.Add(1)
+		return
+	}
 	select {
 	case h.lines <- line{ctx, r}:
 	default:
@@ -80,15 +85,11 @@ func (h *Host) sayAttached(s *session, opened bool) {
 	if opened {
 		message = "session opened"
 	}
-	h.say(slog.LevelDebug, message, key.Session, s.name(), key.Attachment, s.attachment)
+	h.say(slog.LevelInfo, message, key.Session, s.name(), key.Attachment, s.attachment)
 }
 
 func (h *Host) sayDropped(s *session, why api.Reason) {
-	level := slog.LevelInfo
-	if why == api.Reason_REASON_OK {
-		level = slog.LevelDebug
-	}
-	h.say(level, "session ended", key.Session, s.name(), key.Attachment, s.attachment, key.Reason, word(why))
+	h.say(slog.LevelInfo, "session ended", key.Session, s.name(), key.Attachment, s.attachment, key.Reason, word(why))
 }
 
 func (h *Host) sayLost(s *session, holds int) {
