@@ -163,6 +163,33 @@ func (a *Agent) Bootstrap() *bootstrap.Bootstrap { return a.boot }
 // Reach tells whether a leader is reached: OK, NO_LEADER or NO_QUORUM.
 func (a *Agent) Reach() api.Reason { return a.sessions.Reach() }
 
+// behindMax is how many entries of the log a voter may lack and have caught up:
+// the last ones are on their way to everybody, at full load some hundred.
+const behindMax = 1000
+
+// Behind is how many entries of the log this voter lacks of what the leader had
+// applied when it answered the last heartbeat. 0: it has caught up, to within
+// behindMax, or is no voter. Its applications are served all the same; but whoever
+// stops another voter now counts on one that cannot stand in for it yet.
+func (a *Agent) Behind() uint64 {
+	node := a.Node()
+	if node == nil {
+		return 0
+	}
+	lacks := behind(a.sessions.LeaderApplied(), node.AppliedIndex())
+	if lacks > 0 && roleOf(node, a.cfg.Consensus.ServerID, true) != telemetry.Voter {
+		return 0
+	}
+	return lacks
+}
+
+func behind(leader, self uint64) uint64 {
+	if leader <= self+behindMax {
+		return 0
+	}
+	return leader - self
+}
+
 // leaderLink is whom the current link leads to.
 type leaderLink struct {
 	serverID, address string

@@ -156,7 +156,7 @@ func (k *downlink) confirm() {
 		if err := k.d.l.Confirm(k.d.ctx); err != nil {
 			continue // unanswered: the agent looks for another leader
 		}
-		k.Send(&link.Down{Frame: &linkpb.Down_Beat{Beat: &linkpb.BeatAnswer{Number: number}}})
+		k.Send(&link.Down{Frame: &linkpb.Down_Beat{Beat: &linkpb.BeatAnswer{Number: number, Applied: k.d.node.AppliedIndex()}}})
 	}
 }
 

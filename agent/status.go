@@ -31,7 +31,7 @@ func (s *API) Status(ctx context.Context, _ *api.StatusRequest) (*api.StatusResp
 	defer leave()
 	out := &api.StatusResponse{
 		Agent: s.a.cfg.Name, Version: s.cfg.Version,
-		ServerId: s.a.ServerID(), ClusterId: s.a.ClusterID(), Reach: s.a.Reach(),
+		ServerId: s.a.ServerID(), ClusterId: s.a.ClusterID(), Reach: s.a.Reach(), Behind: s.a.Behind(),
 	}
 	if boot := s.a.Bootstrap().Status(); out.ClusterId == "" {
 		out.Doing = strings.Join(append([]string{boot.Doing}, boot.Of...), " ")

@@ -44,7 +44,7 @@ type overHTTP struct{}
 // jsonAPI is the JSON of one listener.
 func (d *Daemon) jsonAPI(tcp bool) http.Handler {
 	serve := d.opt.Telemetry.Instruments().HTTP(jsonapi.New(jsonapi.Config{
-		API: d.api, Gate: d.api, Reach: d.agent.Reach, Metrics: d.opt.Telemetry.Handler(), Now: time.Now, TCP: tcp, Writes: d.opt.HTTPWrites,
+		API: d.api, Gate: d.api, Reach: d.agent.Reach, Behind: d.agent.Behind, Metrics: d.opt.Telemetry.Handler(), Now: time.Now, TCP: tcp, Writes: d.opt.HTTPWrites,
 	}))
 	return d.opt.Telemetry.Traced(serve, tracedPath)
 }

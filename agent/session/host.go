@@ -94,6 +94,8 @@ type Host struct {
 	lines  chan line    // what Tell writes
 	untold atomic.Int64 // lines that found no place
 
+	leaderApplied atomic.Uint64 // see LeaderApplied
+
 	gone    chan struct{}  // closed by Close
 	waiting sync.WaitGroup // exit watchers, and cancels of plain waits
 }
@@ -215,6 +217,7 @@ func (h *Host) Receive(frames []*link.Down) {
 		switch f := f.Frame.(type) {
 		case *linkpb.Down_Beat:
 			h.beatAnswered(f.Beat.Number, now)
+			h.leaderApplied.Store(f.Beat.Applied)
 		case *linkpb.Down_Proposed:
 			h.proposed(f.Proposed, now)
 		case *linkpb.Down_Notice:

@@ -28,6 +28,10 @@ func (h *Host) Reach() api.Reason {
 	return h.reach
 }
 
+// LeaderApplied is how far the leader had applied the log when it answered the
+// last heartbeat.
+func (h *Host) LeaderApplied() uint64 { return h.leaderApplied.Load() }
+
 // SetReach takes in why no leader is reached: NO_LEADER or NO_QUORUM. That one
 // is reached the Host sees by itself, when a heartbeat is answered.
 func (h *Host) SetReach(r api.Reason) {

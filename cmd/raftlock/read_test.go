@@ -108,6 +108,7 @@ func TestStatus(t *testing.T) {
 		{"well", func(*raftlockv1.StatusResponse) {}, 0, []string{"healthy:  yes\nleader:   n2 (term 9)\nagent:    n1, voter, version 1\n" +
 			"quorum:   3 voters, 3 there, 2 needed: 1 more may fail\nsessions: 3 here, with 4 holds and 1 waits\n", "n2    voter, leader  yes"}, 0},
 		{"a voter missing", func(s *raftlockv1.StatusResponse) { s.Nodes = nodes("++-") }, 1, []string{"degraded: 1 of 3 voters missing", "0 more may fail"}, 0},
+		{"it catches up", func(s *raftlockv1.StatusResponse) { s.Behind = 4711 }, 1, []string{"degraded: this voter catches up, and lacks 4711 entries"}, 1},
 		{"no quorum", func(s *raftlockv1.StatusResponse) { s.Reach, s.HasQuorum = raftlockv1.Reason_REASON_NO_QUORUM, false }, 1, []string{"no: no quorum"}, 1},
 		{"no leader", func(s *raftlockv1.StatusResponse) { s.HasQuorum, s.LeaderName = false, "" }, 1, []string{"no: no leader", "none known"}, 1},
 		{"no cluster", func(s *raftlockv1.StatusResponse) { s.ClusterId, s.Doing, s.HasQuorum = "", "waiting for n3", false }, 1, []string{"no: waiting for n3"}, 1},

@@ -31,7 +31,7 @@ func newStatus(g *global) *cobra.Command {
 		Long: `Show this agent and its cluster: whether all is well, the leader, this agent
 and its role, how many voters may still fail, the sessions here; then all nodes.
 
-Exit statuses: 0 all is well; 1 degraded (a voter is missing) or no quorum;
+Exit statuses: 0 all is well; 1 degraded (a voter is missing or catches up) or no quorum;
 2 cannot say: no agent answers, or this user may not ask.
 
 Whoever restarts an agent by this status asks for less with --want, or a voter
@@ -65,7 +65,7 @@ that is missing somewhere gets all others restarted.`,
 		},
 	})
 	cmd.Flags().StringVar(&want, "want", want,
-		"exit with 0 if the agent is alive (it answers), serving (it reaches a leader that leads), or healthy (and no voter is missing)")
+		"exit with 0 if the agent is alive (it answers), serving (it reaches a leader that leads, and has caught up if it votes), or healthy (and no voter is missing)")
 	// It fails only for a flag that does not exist, which a test would see.
 	_ = cmd.RegisterFlagCompletionFunc("want", cobra.FixedCompletions(wants, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -90,7 +90,7 @@ func answered(err error) bool {
 // under is the exit status for who wants so much.
 func (v verdict) under(want string, s raftlock.Status) int {
 	switch {
-	case want == wantAlive, want == wantServing && s.HasQuorum && s.Reach == "OK":
+	case want == wantAlive, want == wantServing && s.HasQuorum && s.Reach == "OK" && s.Behind == 0:
 		return 0
 	}
 	return v.code
@@ -128,6 +128,8 @@ func judge(s raftlock.Status) verdict {
 		v.code, v.text = exitDegraded, "no: no quorum, bring voters back; holds stay valid to their deadlines"
 	case !s.HasQuorum || s.Reach == "NO_LEADER":
 		v.code, v.text = exitDegraded, "no: no leader at the moment"
+	case s.Behind > 0:
+		v.code, v.text = exitDegraded, fmt.Sprintf("degraded: this voter catches up, and lacks %d entries of the log", s.Behind)
 	case v.alive < v.voters:
 		v.code, v.text = exitDegraded, fmt.Sprintf("degraded: %d of %d voters missing", v.voters-v.alive, v.voters)
 	default:

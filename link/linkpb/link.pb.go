@@ -1174,8 +1174,11 @@ func (*Down_Notice) isDown_Frame() {}
 func (*Down_Query) isDown_Frame() {}
 
 type BeatAnswer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// How far the leader has applied the log: a voter tells from it whether it has
+	// caught up. 0: a leader of before this field.
+	Applied       uint64 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1213,6 +1216,13 @@ func (*BeatAnswer) Descriptor() ([]byte, []int) {
 func (x *BeatAnswer) GetNumber() uint64 {
 	if x != nil {
 		return x.Number
+	}
+	return 0
+}
+
+func (x *BeatAnswer) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
 	}
 	return 0
 }
@@ -2852,10 +2862,11 @@ const file_link_linkpb_link_proto_rawDesc = "" +
 	"\bproposed\x18\x02 \x01(\v2\x1a.raftlock.link.v1.ProposedH\x00R\bproposed\x122\n" +
 	"\x06notice\x18\x03 \x01(\v2\x18.raftlock.link.v1.NoticeH\x00R\x06notice\x125\n" +
 	"\x05query\x18\x04 \x01(\v2\x1d.raftlock.link.v1.QueryAnswerH\x00R\x05queryB\a\n" +
-	"\x05frame\"$\n" +
+	"\x05frame\">\n" +
 	"\n" +
 	"BeatAnswer\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\"\xf8\x02\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\"\xf8\x02\n" +
 	"\bProposed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12<\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\".raftlock.link.v1.Proposed.OutcomeR\aoutcome\x123\n" +

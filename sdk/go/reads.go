@@ -130,6 +130,9 @@ type Status struct {
 	Waits    uint64 `json:"waits"`
 	// Nodes are all agents in view, this one included, by name.
 	Nodes []Node `json:"nodes"`
+	// Behind is how many entries of the log this voter lacks while it catches up; 0:
+	// it has caught up, or is no voter.
+	Behind uint64 `json:"behind"`
 }
 
 // Node is one agent of the cluster.
@@ -279,7 +282,7 @@ func statusOf(r *raftlockv1.StatusResponse) Status {
 		Agent: r.GetAgent(), Version: r.GetVersion(), ServerID: r.GetServerId(), ClusterID: r.GetClusterId(),
 		Doing: r.GetDoing(), Reach: plainName(r.GetReach(), "REASON_"), LeaderID: r.GetLeaderId(),
 		LeaderName: r.GetLeaderName(), Term: r.GetTerm(), QuorumSize: r.GetQuorumSize(), HasQuorum: r.GetHasQuorum(),
-		Sessions: r.GetSessions(), Holds: r.GetHolds(), Waits: r.GetWaits(), Nodes: []Node{},
+		Sessions: r.GetSessions(), Holds: r.GetHolds(), Waits: r.GetWaits(), Nodes: []Node{}, Behind: r.GetBehind(),
 	}
 	for _, n := range r.GetNodes() {
 		s.Nodes = append(s.Nodes, Node{Name: n.GetName(), ServerID: n.GetServerId(), Address: n.GetAddress(),

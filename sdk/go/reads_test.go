@@ -131,7 +131,7 @@ func TestReadsAsJSON(t *testing.T) {
 			`{"agent":"n1","version":"","server_id":"","cluster_id":"","doing":"","reach":"NO_QUORUM","leader_id":"",` +
 				`"leader_name":"","term":3,"quorum_size":0,"has_quorum":false,"sessions":0,"holds":0,"waits":0,"nodes":[` +
 				`{"name":"n1","server_id":"","address":"","role":"voter","leader":false,"alive":true},` +
-				`{"name":"n2","server_id":"","address":"","role":"unknown","leader":false,"alive":false}]}`},
+				`{"name":"n2","server_id":"","address":"","role":"unknown","leader":false,"alive":false}],"behind":0}`},
 	} {
 		text, err := json.Marshal(c.of)
 		if err != nil || string(text) != c.want {

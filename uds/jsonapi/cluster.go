@@ -10,6 +10,8 @@ import (
 type healthBody struct {
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
+	// Behind is how many entries of the log a voter lacks that catches up.
+	Behind uint64 `json:"behind,omitempty"`
 }
 
 func (h *Handler) alive(w http.ResponseWriter, _ *http.Request) {
@@ -19,6 +21,10 @@ func (h *Handler) alive(w http.ResponseWriter, _ *http.Request) {
 func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
 	if reach := h.c.Reach(); reach != api.Reason_REASON_OK {
 		answer(w, http.StatusServiceUnavailable, healthBody{Status: "not ready", Reason: reasonName(reach)})
+		return
+	}
+	if behind := h.c.Behind(); behind > 0 {
+		answer(w, http.StatusServiceUnavailable, healthBody{Status: "catching up", Behind: behind})
 		return
 	}
 	answer(w, http.StatusOK, healthBody{Status: "ready"})

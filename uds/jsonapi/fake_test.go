@@ -66,7 +66,7 @@ var noon = time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func config(f *fake) Config {
 	return Config{
-		API: f, Reach: func() api.Reason { return api.Reason_REASON_OK }, Now: func() time.Time { return noon },
+		API: f, Reach: func() api.Reason { return api.Reason_REASON_OK }, Behind: func() uint64 { return 0 }, Now: func() time.Time { return noon },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
 	}
 }

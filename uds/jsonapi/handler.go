@@ -32,6 +32,9 @@ type Config struct {
 	Gate Gate
 	// Reach tells whether a leader is reached, for /readyz. It must be quick.
 	Reach func() api.Reason
+	// Behind is how many entries of the log a voter lacks that catches up, else 0;
+	// for /readyz. It must be quick.
+	Behind func() uint64
 	// Metrics serves /metrics; nil: nothing is there.
 	Metrics http.Handler
 	// Now reads the wall clock.

@@ -141,6 +141,11 @@ func TestOtherPaths(t *testing.T) {
 	mustJSON(t, ask(c, http.MethodGet, "/readyz", "", nil), `{"status":"ready"}`)
 	mustJSON(t, ask(c, http.MethodHead, "/readyz", "", nil), `{"status":"ready"}`) // net/http leaves it out
 	mustJSON(t, ask(c, http.MethodGet, "/metrics", "", nil), `metrics`)
+	c.Behind = func() uint64 { return 4711 }
+	w := ask(c, http.MethodGet, "/readyz", "", nil)
+	if w.Code != http.StatusServiceUnavailable || strings.TrimSpace(w.Body.String()) != `{"status":"catching up","behind":4711}` {
+		t.Errorf("a voter that catches up: %d %s", w.Code, w.Body)
+	}
 	c.Reach = func() api.Reason { return api.Reason_REASON_NO_QUORUM }
 	if w := ask(c, http.MethodGet, "/readyz", "", nil); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "NO_QUORUM") {
 		t.Errorf("not ready: %d %s", w.Code, w.Body)

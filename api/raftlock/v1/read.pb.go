@@ -607,7 +607,10 @@ type StatusResponse struct {
 	Holds    uint64 `protobuf:"varint,13,opt,name=holds,proto3" json:"holds,omitempty"`
 	Waits    uint64 `protobuf:"varint,14,opt,name=waits,proto3" json:"waits,omitempty"`
 	// Every agent in view, this one included, by name.
-	Nodes         []*Node `protobuf:"bytes,15,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes []*Node `protobuf:"bytes,15,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Of a voter that catches up: how many entries of the log the leader has
+	// applied and it has not. 0: it has caught up, or is no voter.
+	Behind        uint64 `protobuf:"varint,16,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,6 +750,13 @@ func (x *StatusResponse) GetNodes() []*Node {
 	return nil
 }
 
+func (x *StatusResponse) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
 type Node struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -880,7 +890,7 @@ const file_api_raftlock_v1_read_proto_rawDesc = "" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x14\n" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\x12\x14\n" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\"\x0f\n" +
-	"\rStatusRequest\"\xc0\x03\n" +
+	"\rStatusRequest\"\xd8\x03\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1b\n" +
@@ -901,7 +911,8 @@ const file_api_raftlock_v1_read_proto_rawDesc = "" +
 	"\bsessions\x18\f \x01(\x04R\bsessions\x12\x14\n" +
 	"\x05holds\x18\r \x01(\x04R\x05holds\x12\x14\n" +
 	"\x05waits\x18\x0e \x01(\x04R\x05waits\x12'\n" +
-	"\x05nodes\x18\x0f \x03(\v2\x11.raftlock.v1.NodeR\x05nodes\"\x8f\x02\n" +
+	"\x05nodes\x18\x0f \x03(\v2\x11.raftlock.v1.NodeR\x05nodes\x12\x16\n" +
+	"\x06behind\x18\x10 \x01(\x04R\x06behind\"\x8f\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\x18\n" +

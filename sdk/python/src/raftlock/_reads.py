@@ -66,6 +66,7 @@ class Status:
     holds: int
     waits: int
     nodes: tuple[Node, ...]
+    behind: int = 0  # entries of the log that a voter lacks while it catches up
 
 
 def lock_info(m: read_pb2.LockInfo) -> LockInfo:
@@ -104,6 +105,7 @@ def status(m: read_pb2.StatusResponse) -> Status:
         holds=m.holds,
         waits=m.waits,
         nodes=tuple(_node(n) for n in m.nodes),
+        behind=m.behind,
     )
 
 

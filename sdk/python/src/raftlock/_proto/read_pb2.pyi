@@ -131,8 +131,9 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ["agent", "cluster_id", "doing", "has_quorum", "holds", "leader_id", "leader_name", "nodes", "quorum_size", "reach", "server_id", "sessions", "term", "version", "waits"]
+    __slots__ = ["agent", "behind", "cluster_id", "doing", "has_quorum", "holds", "leader_id", "leader_name", "nodes", "quorum_size", "reach", "server_id", "sessions", "term", "version", "waits"]
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     DOING_FIELD_NUMBER: _ClassVar[int]
     HAS_QUORUM_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +149,7 @@ class StatusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WAITS_FIELD_NUMBER: _ClassVar[int]
     agent: str
+    behind: int
     cluster_id: str
     doing: str
     has_quorum: bool
@@ -162,4 +164,4 @@ class StatusResponse(_message.Message):
     term: int
     version: str
     waits: int
-    def __init__(self, agent: _Optional[str] = ..., version: _Optional[str] = ..., server_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., doing: _Optional[str] = ..., reach: _Optional[_Union[_session_pb2.Reason, str]] = ..., leader_id: _Optional[str] = ..., leader_name: _Optional[str] = ..., term: _Optional[int] = ..., quorum_size: _Optional[int] = ..., has_quorum: bool = ..., sessions: _Optional[int] = ..., holds: _Optional[int] = ..., waits: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+    def __init__(self, agent: _Optional[str] = ..., version: _Optional[str] = ..., server_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., doing: _Optional[str] = ..., reach: _Optional[_Union[_session_pb2.Reason, str]] = ..., leader_id: _Optional[str] = ..., leader_name: _Optional[str] = ..., term: _Optional[int] = ..., quorum_size: _Optional[int] = ..., has_quorum: bool = ..., sessions: _Optional[int] = ..., holds: _Optional[int] = ..., waits: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., behind: _Optional[int] = ...) -> None: ...
