@@ -296,52 +296,6 @@ func TestMetricsExist(t *testing.T) {
 	}
 }
 
-// The page of JSON has every field and parameter that requests and answers have,
-// and no other.
-func TestJSONPageIsTheCode(t *testing.T) {
-	fields := make(map[string]bool)
-	for _, file := range []string{"answers", "cluster", "decode", "errors", "reads"} {
-		text := read(t, "uds/jsonapi/"+file+".go")
-		for _, pattern := range []string{`json:"(\w+)`, `"(\w+)":\s+func\(q \*asked`} {
-			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
-				fields[m[1]] = true
-			}
-		}
-	}
-	_, list, _ := strings.Cut(read(t, "uds/jsonapi/reads.go"), "func listParameter")
-	list, _, _ = strings.Cut(list, "\n}\n")
-	for _, m := range regexp.MustCompile(`case "(\w+)":`).FindAllStringSubmatch(list, -1) {
-		fields[m[1]] = true
-	}
-	if len(fields) < 30 {
-		t.Fatalf("only %d fields found: %v", len(fields), fields)
-	}
-	told := map[string]bool{"metadata": true} // as a parameter it is metadata.NAME
-	for _, row := range rows(read(t, "docs/json.md")) {
-		for _, m := range marked.FindAllStringSubmatch(row[0], -1) {
-			if name := m[1]; name == strings.ToLower(name) && !strings.Contains(name, "/") {
-				told[name] = true
-			}
-		}
-		// What a row says after a colon are fields of the object it is about.
-		if _, parts, ok := strings.Cut(row[len(row)-1], ": "); ok && row[0] == "`nodes`" {
-			for _, m := range marked.FindAllStringSubmatch(parts, -1) {
-				told[m[1]] = true
-			}
-		}
-	}
-	for name := range fields {
-		if !told[name] {
-			t.Errorf("docs/json.md lacks %s", name)
-		}
-	}
-	for name := range told {
-		if !fields[name] {
-			t.Errorf("docs/json.md has %s, which the code has not", name)
-		}
-	}
-}
-
 // The page of traces has every span and attribute that agents make.
 func TestTracingPageIsTheCode(t *testing.T) {
 	page, names := read(t, "docs/tracing.md"), read(t, "telemetry/tracing/names.go")
