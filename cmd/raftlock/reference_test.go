@@ -10,8 +10,8 @@ func TestReferenceIsFresh(t *testing.T) {
 	t.Setenv("RAFTLOCK_SOCKET", "")
 	t.Setenv("RAFTLOCK_ADMIN_SOCKET", "")
 	page := reference.Page{
-		Intro:         "The command-line tool. This is what `raftlock help VERB` says.",
-		ExamplesRunBy: "TestExamplesAreTaken",
+		Intro:             "The command-line tool. This is what `raftlock help VERB` says.",
+		ExamplesCheckedBy: "TestExamplesAreTaken",
 	}
 	if err := reference.Fresh("../../docs/reference-cli.md", page.Markdown(newRoot())); err != nil {
 		t.Error(err)

@@ -12,9 +12,9 @@ func TestReferenceIsFresh(t *testing.T) {
 	page := reference.Page{
 		Intro: "The agent. Each row is a flag, a variable, and without its dashes a key of the YAML file\n" +
 			"(but for `--config`, `--dev` and `--dev-dir`). A flag counts more than its variable, and that more than the file.",
-		Defaults:      map[string]string{"name": "the host's name"},
-		Variable:      variable,
-		ExamplesRunBy: "TestExamplesAreTaken",
+		Defaults:          map[string]string{"name": "the host's name"},
+		Variable:          variable,
+		ExamplesCheckedBy: "TestExamplesAreTaken",
 	}
 	cmd := bare()
 	if err := reference.Fresh("../../docs/reference-sidecar.md", page.Markdown(cmd)); err != nil {

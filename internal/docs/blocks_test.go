@@ -38,6 +38,13 @@ func (b block) mark(prefix string) (string, bool) {
 	return "", false
 }
 
+// elsewhere: other tests look after it, by running it or otherwise.
+func (b block) elsewhere() bool {
+	_, run := b.mark("run by:")
+	_, checked := b.mark("checked by:")
+	return run || checked
+}
+
 // pages are the files that people read to use RaftLock, from the root.
 func pages(t testing.TB) []string {
 	t.Helper()
@@ -137,12 +144,54 @@ func TestTestsThatPagesNameExist(t *testing.T) {
 	}
 	for _, page := range pages(t) {
 		for _, b := range blocks(page, read(t, page)) {
-			if name, ok := b.mark("run by:"); ok && !tests[name] {
-				t.Errorf("%s says that %s runs it, which does not exist", b, name)
+			for _, how := range []string{"run by:", "checked by:"} {
+				if name, ok := b.mark(how); ok && !tests[name] {
+					t.Errorf("%s is %s %s, which does not exist", b, how, name)
+				}
 			}
 		}
 	}
 }
+
+// What is checked only names nothing that is not there.
+func TestCheckedBlocksNameWhatIsThere(t *testing.T) {
+	makefile, verbs, n := read(t, "Makefile"), make(map[string]bool), 0
+	for _, page := range pages(t) {
+		for _, b := range blocks(page, read(t, page)) {
+			if _, ok := b.mark("checked by:"); !ok {
+				continue
+			}
+			n++
+			for line := range strings.Lines(b.text) {
+				if what := wrong(strings.TrimSpace(line), makefile, verbs); what != "" {
+					t.Errorf("%s: %s: %s", b, strings.TrimSpace(line), what)
+				}
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("only %d blocks found", n)
+	}
+}
+
+// Docker, Kubernetes and systemd are nowhere run as pages say: no block may claim
+// it.
+func TestNoBlockClaimsToRunWhatNoTestCan(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, b := range blocks(page, read(t, page)) {
+			if _, run := b.mark("run by:"); run && beyond.MatchString(b.text) {
+				t.Errorf("%s is run by no test: it is checked by one", b)
+			}
+		}
+	}
+	if !beyond.MatchString("sudo systemctl enable x") || !beyond.MatchString("docker build .") || beyond.MatchString("raftlock status") {
+		t.Error("the pattern is wrong")
+	}
+}
+
+// beyond is what starts with a program that these tests do not have, or that
+// takes them minutes.
+var beyond = regexp.MustCompile(`(?m)^(sudo |docker |kubectl |systemctl |make )`)
 
 func TestBlocks(t *testing.T) {
 	text := "words\n<!-- exits with 75 -->\n```sh\nfalse\ntrue\n```\n<!-- lost -->\n\n```json\n{}\n```\n"

@@ -1,5 +1,5 @@
 // Package docs holds what is true of the documentation: what it tells people to
-// type works, and what it says of flags, errors, metrics and fields is what the
+// type is run or, where it cannot be, checked, and what it says of flags, errors, metrics and fields is what the
 // code has. All of it is in this package's tests.
 //
 // A page is README.md, examples/README.md or a file of docs/ (its history, the
@@ -18,6 +18,9 @@
 // A comment on the line before a block changes that:
 //
 //	<!-- run by: TestName -->    another test runs it, which must exist
+//	<!-- checked by: TestName --> no test runs it as it is: it takes Docker, a
+//	                             host or minutes. What it names is there, and the
+//	                             test, which must exist, tries what that holds
 //	<!-- in the background -->   it is ended with its page
 //	<!-- exits with 75 -->       its status
 //

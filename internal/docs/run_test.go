@@ -34,7 +34,7 @@ func TestPagesWork(t *testing.T) {
 		t.Run(page, func(t *testing.T) {
 			var todo []block
 			for _, b := range blocks(page, read(t, page)) {
-				if _, other := b.mark("run by:"); !other && runs[b.language] != nil {
+				if !b.elsewhere() && runs[b.language] != nil {
 					todo = append(todo, b)
 				}
 			}

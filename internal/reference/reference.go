@@ -27,8 +27,8 @@ type Page struct {
 	Defaults map[string]string
 	// Variable names a flag's environment variable; nil: they have none.
 	Variable func(flag string) string
-	// ExamplesRunBy is the test that looks at the examples.
-	ExamplesRunBy string
+	// ExamplesCheckedBy is the test that looks at the examples without running them.
+	ExamplesCheckedBy string
 }
 
 // Fresh compares the page at path with what it has to be. Errors end with what
@@ -67,7 +67,7 @@ func (p Page) verb(b *strings.Builder, cmd *cobra.Command) {
 		fmt.Fprintf(b, "Usage: `%s`\n\n", cmd.UseLine())
 	}
 	if cmd.Example != "" {
-		fmt.Fprintf(b, "<!-- run by: %s -->\n```sh\n%s\n```\n\n", p.ExamplesRunBy, unindented(cmd.Example))
+		fmt.Fprintf(b, "<!-- checked by: %s -->\n```sh\n%s\n```\n\n", p.ExamplesCheckedBy, unindented(cmd.Example))
 	}
 	p.flags(b, cmd)
 	for _, below := range cmd.Commands() {

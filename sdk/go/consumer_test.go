@@ -60,8 +60,7 @@ func TestConsumersModule(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"main.go": consumerProgram,
-		"go.mod": "module example.com/consumer\n\ngo 1.26.0\n\nrequire " + ourModule + " v0.0.0\n\n" +
-			"replace " + ourModule + " => " + root + "\n",
+		"go.mod":  "module example.com/consumer\n\ngo 1.26.0\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -69,6 +68,7 @@ func TestConsumersModule(t *testing.T) {
 	}
 	t.Setenv("GOFLAGS", "-mod=mod")
 	t.Setenv("GOWORK", "off")
+	in(t, dir, "go", "mod", "edit", "-require", ourModule+"@v0.0.0", "-replace", ourModule+"="+root) // as the quickstart says
 	in(t, dir, "go", "mod", "tidy")
 	in(t, dir, "go", "build", "-o", "consumer", ".")
 	nobody := filepath.Join(dir, "no.sock")
