@@ -123,12 +123,13 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// Connections of HTTP on which nothing is under way, or whose request is not
-// whole, keep nobody out, whoever's they are, and are bounded by themselves.
+// Connections on which nothing is under way, or whose request is not whole, keep
+// nobody out, whoever's they are, and are bounded by themselves.
 func TestIdleOnesMakeRoom(t *testing.T) {
 	for name, said := range map[string]string{
 		"idle":      "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"half-open": "GET / HTTP/1.1\r\nHo",
+		"gRPC":      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := start(t, Config{Connections: 16, HTTP: http.NotFoundHandler()})
@@ -138,7 +139,7 @@ func TestIdleOnesMakeRoom(t *testing.T) {
 				conn := dialRaw(t, s)
 				conns = append(conns, conn)
 				_, _ = io.WriteString(conn, said)
-				if name == "idle" {
+				if name != "half-open" {
 					_ = conn.SetReadDeadline(time.Now().Add(patience))
 					if n, err := conn.Read(make([]byte, 4096)); n == 0 {
 						t.Fatalf("a connection is not served: %v", err)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -21,6 +22,7 @@ type conn struct {
 	unread []byte
 	once   sync.Once
 	idle   *list.Element // the crowd's; nil: not idle
+	calls  int           // the crowd's: calls of gRPC under way
 	// answered is called when something is written to it, or it is closed; calls
 	// after the first do nothing.
 	answered func()
@@ -97,7 +99,7 @@ func (h *half) Addr() net.Addr { return h.addr }
 // reading or changing what passes.
 type authInfo struct {
 	credentials.CommonAuthInfo
-	peer *Peer
+	conn *conn
 }
 
 // AuthType implements credentials.AuthInfo.
@@ -113,7 +115,7 @@ func (handshake) ServerHandshake(n net.Conn) (net.Conn, credentials.AuthInfo, er
 		return nil, nil, errNotUnix
 	}
 	level := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
-	return c, authInfo{level, c.peer}, nil
+	return c, authInfo{level, c}, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
@@ -137,24 +139,48 @@ func (handshake) OverrideServerName(string) error { return nil }
 // one whose death ends it; and there is nobody to answer.
 var errHungUp = status.Error(codes.Canceled, "the connection ended")
 
-// holdUnary keeps the peer watched while a call is served.
+// holdUnary keeps the peer watched, and the connection from resting, while a call
+// is served.
 func holdUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	if p, ok := PeerFrom(ctx); ok {
-		if !p.hold() {
-			return nil, errHungUp
-		}
-		defer p.release()
+	release, err := hold(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer release()
 	return handle(ctx, req)
 }
 
-// holdStream keeps the peer watched while a stream is served.
+// holdStream does the same while a stream is served.
 func holdStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	if p, ok := PeerFrom(stream.Context()); ok {
-		if !p.hold() {
-			return errHungUp
-		}
-		defer p.release()
+	release, err := hold(stream.Context())
+	if err != nil {
+		return err
 	}
+	defer release()
 	return handle(srv, stream)
+}
+
+// connFrom is the connection that a call of gRPC came by.
+func connFrom(ctx context.Context) (*conn, bool) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil, false
+	}
+	info, ok := p.AuthInfo.(authInfo)
+	return info.conn, ok
+}
+
+func hold(ctx context.Context) (release func(), err error) {
+	c, ok := connFrom(ctx)
+	if !ok {
+		return func() {}, nil
+	}
+	if !c.peer.hold() {
+		return nil, errHungUp
+	}
+	c.crowd.calls(c, 1)
+	return func() {
+		c.crowd.calls(c, -1)
+		c.peer.release()
+	}, nil
 }

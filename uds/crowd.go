@@ -21,7 +21,7 @@ var (
 const keptMax = 16
 
 // crowd counts connections, and closes silent ones where others need the room,
-// and those of HTTP on which nothing is under way: their clients make new ones.
+// and those on which nothing is under way: their clients make new ones.
 type crowd struct {
 	max, userMax, silentMax, idleMax int
 	own                              uint32
@@ -118,11 +118,36 @@ func (d *crowd) longestIdle(of func(*conn) bool) *conn {
 	return nil
 }
 
-// rests: nothing is under way on a connection of HTTP, or something is. It may
-// close one for which that is so for longer.
+// calls: so many more of gRPC, or fewer, are under way on a connection. The first
+// and the last one of them change whether it rests.
+func (d *crowd) calls(c *conn, more int) {
+	d.mu.Lock()
+	before := c.calls > 0
+	c.calls += more
+	now := c.calls > 0
+	var evicted *conn
+	if now != before {
+		evicted = d.rest(c, !now)
+	}
+	d.mu.Unlock()
+	if evicted != nil {
+		_ = evicted.Close()
+	}
+}
+
+// rests: nothing is under way on a connection, or something is. It may close one
+// for which that is so for longer.
 func (d *crowd) rests(c *conn, idle bool) {
 	d.mu.Lock()
-	var evicted *conn
+	evicted := d.rest(c, idle)
+	d.mu.Unlock()
+	if evicted != nil {
+		_ = evicted.Close()
+	}
+}
+
+// rest needs mu. It may name a connection to be closed.
+func (d *crowd) rest(c *conn, idle bool) (evicted *conn) {
 	d.unidle(c)
 	if _, in := d.members[c]; in && idle {
 		c.idle = d.idle.PushBack(c)
@@ -131,10 +156,7 @@ func (d *crowd) rests(c *conn, idle bool) {
 			d.remove(evicted)
 		}
 	}
-	d.mu.Unlock()
-	if evicted != nil {
-		_ = evicted.Close()
-	}
+	return evicted
 }
 
 func (d *crowd) unidle(c *conn) {

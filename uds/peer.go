@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/peer"
 
 	"github.com/raftlock/raftlock/internal/mutant"
 )
@@ -106,10 +105,8 @@ func PeerFrom(ctx context.Context) (*Peer, bool) {
 	if p, ok := ctx.Value(peerKey{}).(*Peer); ok {
 		return p, true
 	}
-	if p, ok := peer.FromContext(ctx); ok {
-		if info, ok := p.AuthInfo.(authInfo); ok {
-			return info.peer, true
-		}
+	if c, ok := connFrom(ctx); ok {
+		return c.peer, true
 	}
 	return nil, false
 }

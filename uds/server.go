@@ -328,6 +328,7 @@ func (s *Server) decide(c *conn) {
 	}
 	c.unread = first[:]
 	if string(first[:]) == "PRI" {
+		s.crowd.rests(c, true) // until its first call
 		s.halves.grpc.offer(c)
 	} else {
 		s.halves.http.offer(c)
