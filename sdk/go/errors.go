@@ -212,6 +212,13 @@ func givenUp(reach raftlockv1.Reason, applied Applied, cause error) *Error {
 	return &Error{Reason: raftlockv1.Reason_REASON_CANCELLED, Applied: applied, cause: cause}
 }
 
+// unknown is the error of a request that was on its way.
+func (e *Error) unknown() *Error {
+	out := *e
+	out.Applied = AppliedUnknown
+	return &out
+}
+
 func refused(r raftlockv1.Reason, detail string) *Error {
 	return &Error{Reason: r, Detail: detail, Applied: AppliedNo}
 }
@@ -222,7 +229,7 @@ func invalid(format string, args ...any) *Error {
 
 // lostFor makes an ErrLost that also tells why.
 func lostFor(r raftlockv1.Reason, detail string) *Error {
-	e := &Error{Reason: raftlockv1.Reason_REASON_LOST, Detail: detail}
+	e := &Error{Reason: raftlockv1.Reason_REASON_LOST, Detail: detail, Applied: AppliedNo}
 	if r != raftlockv1.Reason_REASON_LOST && r != raftlockv1.Reason_REASON_UNSPECIFIED {
 		e.cause = sentinel(r)
 	}
@@ -242,5 +249,5 @@ func endedFor(cause error) *Error {
 	if errors.Is(cause, ErrSessionEnded) {
 		cause = nil
 	}
-	return &Error{Reason: raftlockv1.Reason_REASON_SESSION_ENDED, cause: cause}
+	return &Error{Reason: raftlockv1.Reason_REASON_SESSION_ENDED, Applied: AppliedNo, cause: cause}
 }

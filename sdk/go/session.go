@@ -302,29 +302,38 @@ func (s *Session) finish(cause error) {
 	if s.err != nil {
 		return
 	}
-	s.err = endedFor(cause)
+	ended := endedFor(cause)
 	var e *Error
 	if errors.As(cause, &e) && e.Reason == raftlockv1.Reason_REASON_SESSION_ENDED {
-		s.err = e
+		ended = e
 	}
-	s.abandon(s.err)
+	s.err = ended
+	s.abandon(ended)
 	clear(s.owed)
 	s.out = nil
 	close(s.done)
 	s.stop()
 }
 
-// abandon loses every hold and fails every wait and request.
-func (s *Session) abandon(err error) {
+// abandon loses every hold and fails every wait and request. What was sent may
+// have had its effect before the session ended.
+func (s *Session) abandon(err *Error) {
 	for _, l := range s.locks {
-		if l.state == lockHeld {
-			s.lose(l, &Error{Reason: raftlockv1.Reason_REASON_LOST, cause: err})
-		} else {
+		switch c := s.calls[l.seq]; {
+		case l.state == lockHeld:
+			s.lose(l, &Error{Reason: raftlockv1.Reason_REASON_LOST, Applied: AppliedNo, cause: err})
+		case c != nil && !c.sent:
 			s.lose(l, err)
+		default:
+			s.lose(l, err.unknown())
 		}
 	}
 	for _, c := range s.calls {
-		s.drop(c, err)
+		if c.sent {
+			s.drop(c, err.unknown())
+		} else {
+			s.drop(c, err)
+		}
 	}
 }
 

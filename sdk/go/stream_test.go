@@ -295,6 +295,31 @@ func TestEnded(t *testing.T) {
 	}
 }
 
+// An acquire that was sent may have been granted before its session ended, for
+// as long as that took: only one that is refused here surely had no effect.
+func TestSessionEndsUnderARequest(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fake, s *Session) {
+		f.strangerTakes("b")
+		errs := make(chan error)
+		go func() { _, err := s.Lock(context.Background(), "b"); errs <- err }()
+		synctest.Wait()
+		f.with(func() { f.end(raftlockv1.Reason_REASON_EXPIRED) })
+		f.tellEnded(raftlockv1.Reason_REASON_EXPIRED)
+		wantApplied(t, <-errs, AppliedUnknown)
+		<-s.Done()
+		_, err := s.Lock(t.Context(), "c")
+		wantApplied(t, err, AppliedNo)
+	})
+}
+
+func wantApplied(t *testing.T, err error, want Applied) {
+	t.Helper()
+	var e *Error
+	if !errors.Is(err, ErrSessionEnded) || !errors.As(err, &e) || e.Applied != want {
+		t.Errorf("%v: applied %q, want %q", err, e.Applied, want)
+	}
+}
+
 func TestSessionGoneAtResume(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fake, s *Session) {
 		l := mustLock(t, s, "a")

@@ -223,6 +223,20 @@ def test_ended(reason, want):
             c.core.start_ttl(TTL)
 
 
+def test_session_ends_under_a_request():
+    """An acquire that was sent may have been granted before its session ended."""
+    with story() as c:
+        c.agent.stranger_takes("b")
+        waits = c.ask("b")
+        c.agent.end(pb.REASON_EXPIRED)
+        c.agent.say(ended=pb.Ended(reason=pb.REASON_EXPIRED))
+        c.world.settle()
+        assert waits._err.applied == "unknown"
+        with pytest.raises(raftlock.SessionEndedError) as refused:
+            c.core.ask("c")
+        assert refused.value.applied == "no"
+
+
 def test_session_gone_at_resume():
     with story() as c:
         lock = c.lock("a")

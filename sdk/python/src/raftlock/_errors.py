@@ -270,6 +270,14 @@ def given_up(reach: int, applied: str, detail: str) -> RaftLockError:
     return WaitTimeout(detail, applied=applied)
 
 
+def doubtful(err: BaseException) -> BaseException:
+    """The error of a request that was on its way: it may have had its effect."""
+    copy = again(err)
+    if isinstance(copy, RaftLockError):
+        copy.applied = "unknown"
+    return copy
+
+
 def again(err: BaseException) -> BaseException:
     """Copy an error that several callers are told: a raised one gathers tracebacks."""
     if not isinstance(err, RaftLockError):

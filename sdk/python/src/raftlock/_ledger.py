@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from raftlock._acks import Acks
 from raftlock._clock import Clock
-from raftlock._errors import LostError, ended_for, lost_for
+from raftlock._errors import LostError, doubtful, ended_for, lost_for
 from raftlock._lock import Lock
 from raftlock._mutex import Mutex, to_take
 from raftlock._proto import session_pb2 as pb
@@ -234,16 +234,20 @@ class Ledger:
     # The end of the session.
 
     def _abandon(self, err: BaseException) -> None:
-        """Lose every hold and fail every wait and request."""
+        """Lose every hold and fail every wait and request.
+
+        What was sent may have had its effect before the session ended.
+        """
         for lock in list(self.locks.values()):
             if lock._state is State.HELD:
                 lost = LostError("its session is over")
                 lost.__cause__ = err
                 self._lose(lock, lost)
             else:
-                self._lose(lock, err)
+                call = self.calls.get(lock._seq)
+                self._lose(lock, err if call is not None and not call.sent else doubtful(err))
         for call in list(self.calls.values()):
-            self._drop(call, err)
+            self._drop(call, doubtful(err) if call.sent else err)
 
     def _finish(self, cause: BaseException) -> None:
         """End the session for this process. Only the first call counts.
