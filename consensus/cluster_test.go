@@ -564,6 +564,40 @@ func TestStalledDisk(t *testing.T) {
 	})
 }
 
+// TestLeadershipThatEndsAsItIsHandedOver: nothing is committed in time, handing
+// over fails, and the leadership ends all the same, a moment later. The node does
+// not stop for it.
+func TestLeadershipThatEndsAsItIsHandedOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 3, 0, nil)
+		defer c.close()
+		m, l := c.leader()
+		c.net.set(func() {
+			c.net.allow = func(from, _ raft.ServerAddress, q any) bool {
+				_, data := q.(*raft.AppendEntriesRequest)
+				return from != m.addr || !data || isHeartbeat(q)
+			}
+		})
+		// Handing over is given up an election's time after the bound; just before
+		// that the leader is cut off, which it notices a lease's time later.
+		go func() {
+			time.Sleep(m.node.cfg.ApplyBound + m.node.cfg.ElectionTimeout - 50*time.Millisecond)
+			c.net.cut(m.addr, c.addrs(m)...)
+		}()
+		if a := propose(t, l, acquire("stuck")); !errors.Is(a.err, ErrUnknown) {
+			t.Errorf("in flight: %v", a.err)
+		}
+		time.Sleep(10 * time.Second)
+		select {
+		case err := <-m.fatal:
+			t.Errorf("it stops: %v", err)
+		default:
+		}
+		c.net.set(func() { c.net.allow = nil })
+		c.net.heal()
+	})
+}
+
 // TestCloseWithHungFutures closes a leader that has no quorum and a disk that
 // stands still.
 func TestCloseIsBounded(t *testing.T) {

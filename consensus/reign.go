@@ -113,8 +113,28 @@ func (n *Node) deposed(term uint64, why error) (gaveUp bool) {
 		err := n.Transfer(ctx, "", "")
 		n.log.Warn("leader could not commit in time", "term", term, "bound", n.cfg.ApplyBound, "transfer", err)
 	}
-	if n.leads(term) {
+	if !n.stepsDown(term) {
 		n.fatal(ErrStalled)
+	}
+	return true
+}
+
+// stepsDown reports whether the node leads no more. It waits for that: who was
+// handed the leadership may lead already, and a leader that hears from nobody
+// ends by itself, and either is heard of later than that the transfer failed.
+func (n *Node) stepsDown(term uint64) bool {
+	over := time.NewTimer(n.cfg.ElectionTimeout)
+	defer over.Stop()
+	again := time.NewTicker(n.cfg.ElectionTimeout / 50)
+	defer again.Stop()
+	for n.leads(term) {
+		select {
+		case <-over.C:
+			return false
+		case <-n.closing:
+			return true
+		case <-again.C:
+		}
 	}
 	return true
 }
